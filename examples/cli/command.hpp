@@ -1,0 +1,51 @@
+// What the commands of the program share: the options that every command takes, and how results leave it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <ocellus/core/shape.hpp>
+
+namespace CLI {
+class App;
+}
+
+namespace ocellus::cli {
+
+struct Common {
+  int threads = 0;  // 0: the default
+  std::string precision = "f32";
+  bool json = false;
+};
+
+// Adds --threads, --precision and --json to a command.
+void add_common(CLI::App& command, Common& common);
+// Applies them; called before the command's work.
+void apply(const Common& common);
+
+// "512x512" or "512" → height and width. Throws UsageError.
+Size2 parse_size(const std::string& text);
+
+// Progress on stderr, one line that renews itself; silent unless stderr is a terminal.
+class Progress {
+ public:
+  Progress();
+  ~Progress();
+  void show(const std::string& line);
+
+ private:
+  bool terminal_;
+  std::size_t width_ = 0;
+};
+
+// Each adds one command to the program; its callback does the work.
+void add_info(CLI::App& app);
+void add_run(CLI::App& app);
+void add_classify(CLI::App& app);
+void add_segment(CLI::App& app);
+void add_train(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_bench(CLI::App& app);
+void add_convert(CLI::App& app);
+
+}  // namespace ocellus::cli

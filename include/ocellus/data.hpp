@@ -1,0 +1,10 @@
+// Data sets and the loader that makes batches of them.
+#pragma once
+
+#include <ocellus/data/class_folder.hpp>
+#include <ocellus/data/dataset.hpp>
+#include <ocellus/data/folder.hpp>
+#include <ocellus/data/idx_folder.hpp>
+#include <ocellus/data/loader.hpp>
+#include <ocellus/data/open_dataset.hpp>
+#include <ocellus/data/segmentation_folder.hpp>

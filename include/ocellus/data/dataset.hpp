@@ -1,0 +1,99 @@
+// What a data set is: numbered samples, each a picture with its class or its label mask.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include <ocellus/core/shape.hpp>
+#include <ocellus/vision/image.hpp>
+
+namespace ocellus {
+
+struct Sample {
+  Image image;
+  Image mask = {};   // segmentation: one channel, value = class id; empty for classification
+  Index label = -1;  // classification: the class id
+};
+
+// get() may be called from several threads at once.
+class Dataset {
+ public:
+  virtual ~Dataset() = default;
+
+  virtual Index size() const = 0;
+  // Sample i in [0, size). Throws FileError for a file that cannot be used.
+  virtual Sample get(Index i) const = 0;
+  // What names sample i in reports: the picture's path or its number.
+  virtual std::string name(Index i) const = 0;
+  // The names of the classes by id.
+  virtual const std::vector<std::string>& classes() const = 0;
+  // The value of the mask that belongs to no class, -1 if there is none.
+  virtual Index ignore_index() const { return -1; }
+};
+
+// Keeps decoded samples in memory, the first ones asked for, until `bytes` of pixels are used; the others are read every time.
+class CachedDataset : public Dataset {
+ public:
+  explicit CachedDataset(std::shared_ptr<const Dataset> source, std::size_t bytes = std::size_t{512} << 20);
+
+  Index size() const override { return source_->size(); }
+  Sample get(Index i) const override;
+  std::string name(Index i) const override { return source_->name(i); }
+  const std::vector<std::string>& classes() const override { return source_->classes(); }
+  Index ignore_index() const override { return source_->ignore_index(); }
+
+ private:
+  std::shared_ptr<const Dataset> source_;
+  mutable std::mutex mutex_;
+  mutable std::size_t bytes_left_;
+  mutable std::vector<Sample> samples_;  // empty images: not kept
+};
+
+// The first `count` samples of another set, for quick looks and tests.
+class FirstSamples : public Dataset {
+ public:
+  FirstSamples(std::shared_ptr<const Dataset> source, Index count) : source_(std::move(source)), count_(count) {}
+
+  Index size() const override { return count_ < source_->size() ? count_ : source_->size(); }
+  Sample get(Index i) const override { return source_->get(i); }
+  std::string name(Index i) const override { return source_->name(i); }
+  const std::vector<std::string>& classes() const override { return source_->classes(); }
+  Index ignore_index() const override { return source_->ignore_index(); }
+
+ private:
+  std::shared_ptr<const Dataset> source_;
+  Index count_;
+};
+
+}  // namespace ocellus
+
+#if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_DATA)
+#include <utility>
+
+namespace ocellus {
+
+OCELLUS_FN CachedDataset::CachedDataset(std::shared_ptr<const Dataset> source, std::size_t bytes)
+    : source_(std::move(source)), bytes_left_(bytes), samples_(static_cast<std::size_t>(source_->size())) {}
+
+OCELLUS_FN Sample CachedDataset::get(Index i) const {
+  const auto slot = static_cast<std::size_t>(i);
+  {
+    const std::lock_guard lock(mutex_);
+    if (!samples_[slot].image.empty()) return samples_[slot];
+  }
+  Sample sample = source_->get(i);
+  const auto bytes_of = [](const Image& image) { return static_cast<std::size_t>(image.height() * image.stride()); };
+  const std::size_t bytes = bytes_of(sample.image) + bytes_of(sample.mask);
+  const std::lock_guard lock(mutex_);
+  if (samples_[slot].image.empty() && bytes <= bytes_left_) {
+    bytes_left_ -= bytes;
+    samples_[slot] = sample;
+  }
+  return sample;
+}
+
+}  // namespace ocellus
+#endif

@@ -1,0 +1,127 @@
+// What the readers of data folders share: where the data is, what lies in a folder, lists of lines, paths that must stay inside.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <ocellus/core/config.hpp>
+
+namespace ocellus {
+
+// What the caller knows about a data folder.
+struct DatasetOptions {
+  std::vector<std::string> classes = {};  // names by id; empty: classes.txt or what the layout itself tells
+  std::int64_t ignore_index = -1;         // a mask value that belongs to no class, -1: none
+};
+
+namespace data_detail {
+
+bool is_file(const std::string& path);
+bool is_folder(const std::string& path);
+// Names of the files or of the folders in a folder, sorted, hidden ones left out. Throws FileError if it cannot be read.
+std::vector<std::string> files_in(const std::string& folder);
+std::vector<std::string> folders_in(const std::string& folder);
+// `folder` and, where it has exactly one, its only subfolder.
+std::vector<std::string> places_in(const std::string& folder);
+// Lines without line ends; empty ones stay, so that numbers are those of an editor.
+std::vector<std::string> lines_of(const std::string& path);
+// The names in `root`/classes.txt, one per line; empty where there is no such file.
+std::vector<std::string> class_file(const std::string& root);
+// root/relative. Throws FileError at `list`, line `line`, for a path that is absolute, leaves the root (also by a link) or names no
+// regular file.
+std::string path_inside(const std::string& root, const std::string& relative, const std::string& list, std::size_t line);
+
+}  // namespace data_detail
+}  // namespace ocellus
+
+#if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_DATA)
+#include <algorithm>
+#include <filesystem>
+#include <string_view>
+
+#include <ocellus/core/error.hpp>
+#include <ocellus/io/file.hpp>
+
+namespace ocellus::data_detail {
+
+OCELLUS_FN bool is_file(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::is_regular_file(path, error);
+}
+
+OCELLUS_FN bool is_folder(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::is_directory(path, error);
+}
+
+OCELLUS_FN std::vector<std::string> names_in(const std::string& folder, bool (*wanted)(const std::string&)) {
+  std::error_code error;
+  std::filesystem::directory_iterator entry(folder, error);
+  if (error) throw FileError(folder, "cannot read the folder: " + error.message());
+  std::vector<std::string> names;
+  while (entry != std::filesystem::directory_iterator()) {
+    const std::string name = entry->path().filename().string();
+    if (name[0] != '.' && wanted(entry->path().string())) names.push_back(name);
+    entry.increment(error);
+    if (error) throw FileError(folder, "cannot read the folder: " + error.message());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+OCELLUS_FN std::vector<std::string> files_in(const std::string& folder) { return names_in(folder, is_file); }
+OCELLUS_FN std::vector<std::string> folders_in(const std::string& folder) { return names_in(folder, is_folder); }
+
+OCELLUS_FN std::vector<std::string> places_in(const std::string& folder) {
+  if (!is_folder(folder)) throw FileError(folder, "is no folder; --data and open_… take the folder of a data set");
+  std::vector<std::string> places = {folder};
+  const std::vector<std::string> folders = folders_in(folder);
+  if (folders.size() == 1) places.push_back(folder + "/" + folders[0]);
+  return places;
+}
+
+OCELLUS_FN std::vector<std::string> lines_of(const std::string& path) {
+  const Bytes bytes = read_file(path);
+  std::vector<std::string> lines;
+  std::string_view rest = bytes.text();
+  while (!rest.empty()) {
+    const std::size_t end = std::min(rest.find('\n'), rest.size());
+    std::string_view line = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    while (!line.empty() && (line.back() == '\r' || line.back() == ' ' || line.back() == '\t')) line.remove_suffix(1);
+    lines.emplace_back(line);
+  }
+  return lines;
+}
+
+OCELLUS_FN std::vector<std::string> class_file(const std::string& root) {
+  std::vector<std::string> names;
+  if (!is_file(root + "/classes.txt")) return names;
+  for (std::string& line : lines_of(root + "/classes.txt")) {
+    if (!line.empty()) names.push_back(std::move(line));
+  }
+  return names;
+}
+
+OCELLUS_FN std::string path_inside(const std::string& root, const std::string& relative, const std::string& list, std::size_t line) {
+  namespace fs = std::filesystem;
+  const auto refuse = [&](const std::string& why) {
+    throw FileError(list, "line " + std::to_string(line) + ": \"" + relative + "\" " + why);
+  };
+  if (relative.find('\0') != std::string::npos) refuse("contains a NUL character");
+  if (fs::path(relative).is_absolute()) refuse("is an absolute path; paths are relative to the folder of the list");
+  std::error_code error;
+  const fs::path base = fs::weakly_canonical(root, error);
+  if (error) refuse("cannot be resolved: " + error.message());
+  const fs::path full = fs::weakly_canonical(base / relative, error);
+  if (error) refuse("cannot be resolved: " + error.message());
+  if (std::mismatch(base.begin(), base.end(), full.begin(), full.end()).first != base.end()) {
+    refuse("leaves the folder of the data set");
+  }
+  if (!fs::is_regular_file(full, error)) refuse("is no file");
+  return full.string();
+}
+
+}  // namespace ocellus::data_detail
+#endif

@@ -1,0 +1,285 @@
+// Depthwise convolution, one filter per channel: vectors run over channels, four pixels x two vectors stay in registers over the window.
+// The packed weight is (kernel_h * kernel_w, channels).
+#pragma once
+
+#include <ocellus/kernels/gemm.hpp>
+
+namespace ocellus::kernels::OCELLUS_ISA {
+
+template <class T>
+void depthwise_pack(const ConvShape& s, const T* weight, T* packed) {
+  const Index taps = s.kernel.h * s.kernel.w;
+  for (Index c = 0; c < s.channels; ++c) {
+    for (Index t = 0; t < taps; ++t) packed[t * s.channels + c] = weight[c * taps + t];
+  }
+}
+
+// First and one past the last position in [0, limit) that stay inside [0, size) when stepped by `step` from `start`.
+struct Range {
+  Index begin = 0, end = 0;
+  OCELLUS_INLINE Range(Index start, Index step, Index size, Index limit) {
+    begin = start >= 0 ? 0 : ceil_div(-start, step);
+    end = start >= size ? 0 : smaller(limit, ceil_div(size - start, step));
+    if (end < begin) end = begin;
+  }
+};
+
+// The window of P neighbouring pixels over V vectors of channels.
+template <class T>
+struct DepthwiseWindow {
+  const T* x;      // pixel (0, 0) of the picture, first channel
+  const T* weight;
+  Index row, pixel;        // strides of x in elements, dilation included
+  Index channels;          // of the weight's rows
+  Index kernel_w;
+  Index rows_begin, rows_end;
+};
+
+template <class T, int P, int V, bool Tail>
+OCELLUS_INLINE void depthwise_pixels(const DepthwiseWindow<T>& k, Index next, Index columns_begin, Index columns_end, const T* x,
+                                     const T* weight, const T* bias, bool relu, T* y, Index left) {
+  constexpr Index w = vec<T>::size;
+  const auto read = [&](const T* p) OCELLUS_INLINE_LAMBDA { return Tail ? load_n(p, left) : load<T>(p); };
+  vec<T> sum[std::size_t{P}][std::size_t{V}];
+  unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA {
+    const vec<T> start = bias ? read(bias + v * w) : vec<T>(T(0));
+    unroll<P>([&](auto p) OCELLUS_INLINE_LAMBDA { sum[p][v] = start; });
+  });
+  for (Index i = k.rows_begin; i < k.rows_end; ++i) {
+    const T* from = x + i * k.row + columns_begin * k.pixel;
+    const T* filter = weight + (i * k.kernel_w + columns_begin) * k.channels;
+    for (Index j = columns_begin; j < columns_end; ++j) {
+      unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA {
+        const vec<T> f = read(filter + v * w);
+        unroll<P>([&](auto p) OCELLUS_INLINE_LAMBDA { sum[p][v] = fma<T>(f, read(from + p * next + v * w), sum[p][v]); });
+      });
+      from += k.pixel;
+      filter += k.channels;
+    }
+  }
+  if (relu) {
+    unroll<P>([&](auto p) OCELLUS_INLINE_LAMBDA {
+      unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { sum[p][v] = act<Act::relu, T>(sum[p][v]); });
+    });
+  }
+  unroll<P>([&](auto p) OCELLUS_INLINE_LAMBDA {
+    unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA {
+      if constexpr (Tail) {
+        store_n(y + p * k.channels + v * w, sum[p][v], left);
+      } else {
+        store<T>(y + p * k.channels + v * w, sum[p][v]);
+      }
+    });
+  });
+}
+
+// P pixels, every channel.
+template <class T, int P>
+void depthwise_channels(const DepthwiseWindow<T>& k, Index next, Index columns_begin, Index columns_end, const T* x, const T* bias,
+                        bool relu, T* y) {
+  constexpr Index w = vec<T>::size;
+  Index c = 0;
+  const auto at = [&](Index channel) OCELLUS_INLINE_LAMBDA { return bias ? bias + channel : nullptr; };
+  for (; c + 2 * w <= k.channels; c += 2 * w) {
+    depthwise_pixels<T, P, 2, false>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c, w);
+  }
+  for (; c + w <= k.channels; c += w) {
+    depthwise_pixels<T, P, 1, false>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c, w);
+  }
+  if (c < k.channels) {
+    depthwise_pixels<T, P, 1, true>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c, k.channels - c);
+  }
+}
+
+// With the weight packed.
+template <class T>
+void depthwise_run(const ConvShape& s, const T* x, const T* packed, T* y, const Epilogue<T>& e) {
+  const Index rows = s.batch * s.out_height;
+  const Index inner_begin = smaller(s.out_width, ceil_div(s.padding.w, s.stride.w));
+  const Index room = s.width + s.padding.w - (s.kernel.w - 1) * s.dilation.w - 1;  // last start of a window that stays inside
+  const Index inner_end = room < 0 ? inner_begin : larger(inner_begin, smaller(s.out_width, room / s.stride.w + 1));
+  const bool relu = e.before == Act::relu;
+  const bool rest = !is_light(e.before) || e.residual || e.after != Act::none;
+  Epilogue<T> later;
+  later.before = is_light(e.before) ? Act::none : e.before;
+  later.after = e.after;
+  parallel_for(rows, larger(1, 65536 / larger(1, s.out_width * s.channels * s.kernel.h * s.kernel.w)), [&](Index from, Index to) {
+    for (Index r = from; r < to; ++r) {
+      const Index image = r / s.out_height;
+      const Index top = r % s.out_height * s.stride.h - s.padding.h;
+      const Range rows_in(top, s.dilation.h, s.height, s.kernel.h);
+      DepthwiseWindow<T> k;
+      k.weight = packed;
+      k.row = s.dilation.h * s.width * s.channels;
+      k.pixel = s.dilation.w * s.channels;
+      k.channels = s.channels;
+      k.kernel_w = s.kernel.w;
+      k.rows_begin = rows_in.begin;
+      k.rows_end = rows_in.end;
+      const Index next = s.stride.w * s.channels;
+      const Index base = (image * s.height + top) * s.width;
+      const auto finish = [&](Index pixel, Index count) {
+        if (!rest) return;
+        Epilogue<T> part = later;
+        part.residual = e.residual ? e.residual + pixel * s.channels : nullptr;
+        epilogue_rows<T>(part, y + pixel * s.channels, 0, 1, count * s.channels);
+      };
+      const auto run = [&](auto pixels, Index ox, Index columns_begin, Index columns_end) {
+        constexpr int count = decltype(pixels)::value;
+        const Index pixel = r * s.out_width + ox;
+        const Index start = (base + ox * s.stride.w - s.padding.w) * s.channels;
+        depthwise_channels<T, count>(k, next, columns_begin, columns_end, x + start, e.bias, relu, y + pixel * s.channels);
+        finish(pixel, count);
+      };
+      const auto border = [&](Index ox) {
+        const Range columns(ox * s.stride.w - s.padding.w, s.dilation.w, s.width, s.kernel.w);
+        run(std::integral_constant<int, 1>{}, ox, columns.begin, columns.end);
+      };
+      Index ox = 0;
+      for (; ox < inner_begin; ++ox) border(ox);
+      for (; ox + 4 <= inner_end; ox += 4) run(std::integral_constant<int, 4>{}, ox, 0, s.kernel.w);
+      for (; ox < s.out_width; ++ox) border(ox);
+    }
+  });
+}
+
+template <class T>
+void depthwise(const Conv<T>& c) {
+  Scratch scratch;
+  const T* packed = c.packed_weight;
+  if (!packed) {
+    T* own = scratch.take<T>(c.shape.kernel.h * c.shape.kernel.w * c.shape.channels);
+    depthwise_pack<T>(c.shape, c.weight, own);
+    packed = own;
+  }
+  depthwise_run<T>(c.shape, c.x, packed, c.y, c.epilogue);
+}
+
+// dx at stride 1 is the convolution of dy with the filters turned round; other strides gather the windows that hold a pixel.
+template <class T>
+void depthwise_backward_input(const ConvShape& s, const T* weight, const T* dy, T* dx) {
+  constexpr Index w = vec<T>::size;
+  const Index taps = s.kernel.h * s.kernel.w;
+  Scratch scratch;
+  T* packed = scratch.take<T>(taps * s.channels);
+  const Index pad_h = s.dilation.h * (s.kernel.h - 1) - s.padding.h;
+  const Index pad_w = s.dilation.w * (s.kernel.w - 1) - s.padding.w;
+  const bool turn = s.stride == Size2(1) && pad_h >= 0 && pad_w >= 0;
+  for (Index c = 0; c < s.channels; ++c) {
+    for (Index t = 0; t < taps; ++t) packed[(turn ? taps - 1 - t : t) * s.channels + c] = weight[c * taps + t];
+  }
+  if (turn) {
+    ConvShape back = s;
+    back.height = s.out_height;
+    back.width = s.out_width;
+    back.out_height = s.height;
+    back.out_width = s.width;
+    back.padding = Size2(pad_h, pad_w);
+    depthwise_run<T>(back, dy, packed, dx, Epilogue<T>{});
+    return;
+  }
+  parallel_for(s.batch * s.height, larger(1, 65536 / larger(1, s.width * s.channels * taps)), [&](Index from, Index to) {
+    for (Index r = from; r < to; ++r) {
+      const Index image = r / s.height;
+      const Index iy = r % s.height;
+      for (Index ix = 0; ix < s.width; ++ix) {
+        T* out = dx + (r * s.width + ix) * s.channels;
+        for (Index c = 0; c < s.channels; c += w) {
+          const Index left = smaller(w, s.channels - c);
+          vec<T> sum(T(0));
+          for (Index kh = 0; kh < s.kernel.h; ++kh) {
+            const Index y = iy + s.padding.h - kh * s.dilation.h;
+            if (y < 0 || y % s.stride.h != 0 || y / s.stride.h >= s.out_height) continue;
+            for (Index kw = 0; kw < s.kernel.w; ++kw) {
+              const Index x = ix + s.padding.w - kw * s.dilation.w;
+              if (x < 0 || x % s.stride.w != 0 || x / s.stride.w >= s.out_width) continue;
+              const T* gradient = dy + ((image * s.out_height + y / s.stride.h) * s.out_width + x / s.stride.w) * s.channels + c;
+              sum = fma<T>(load_n(gradient, left), load_n(packed + (kh * s.kernel.w + kw) * s.channels + c, left), sum);
+            }
+          }
+          store_n(out + c, sum, left);
+        }
+      }
+    }
+  });
+}
+
+// Adds to gradient[kh][kw .. kw + K) the products of one row of dy with one row of x, for one vector of channels (`left` of them).
+template <class T, int K>
+OCELLUS_INLINE void depthwise_weight_row(const ConvShape& s, const T* x, const T* dy, Index kw, Index left, T* gradient) {
+  constexpr Index w = vec<T>::size;
+  const bool whole = left == w;
+  const auto read = [&](const T* p) OCELLUS_INLINE_LAMBDA { return whole ? load<T>(p) : load_n(p, left); };
+  vec<T> sum[std::size_t{K}];
+  unroll<K>([&](auto j) OCELLUS_INLINE_LAMBDA { sum[j] = read(gradient + (kw + j) * s.channels); });
+  Index inner_begin = 0;
+  Index inner_end = s.out_width;
+  unroll<K>([&](auto j) OCELLUS_INLINE_LAMBDA {
+    const Range valid((kw + j) * s.dilation.w - s.padding.w, s.stride.w, s.width, s.out_width);
+    inner_begin = larger(inner_begin, valid.begin);
+    inner_end = smaller(inner_end, valid.end);
+  });
+  inner_end = larger(inner_begin, inner_end);
+  const auto border = [&](Index ox) OCELLUS_INLINE_LAMBDA {
+    unroll<K>([&](auto j) OCELLUS_INLINE_LAMBDA {
+      const Index ix = ox * s.stride.w + (kw + j) * s.dilation.w - s.padding.w;
+      if (ix >= 0 && ix < s.width) sum[j] = fma<T>(read(dy + ox * s.channels), read(x + ix * s.channels), sum[j]);
+    });
+  };
+  Index ox = 0;
+  for (; ox < smaller(inner_begin, s.out_width); ++ox) border(ox);
+  for (; ox < inner_end; ++ox) {
+    const vec<T> d = read(dy + ox * s.channels);
+    const T* from = x + (ox * s.stride.w + kw * s.dilation.w - s.padding.w) * s.channels;
+    unroll<K>([&](auto j) OCELLUS_INLINE_LAMBDA { sum[j] = fma<T>(d, read(from + j * s.dilation.w * s.channels), sum[j]); });
+  }
+  for (; ox < s.out_width; ++ox) border(ox);
+  unroll<K>([&](auto j) OCELLUS_INLINE_LAMBDA {
+    if (whole) {
+      store<T>(gradient + (kw + j) * s.channels, sum[j]);
+    } else {
+      store_n(gradient + (kw + j) * s.channels, sum[j], left);
+    }
+  });
+}
+
+// Output rows are cut into chunks by the sizes alone; each chunk has its own sum, and the sums are added in order.
+template <class T>
+void depthwise_backward_weight(const ConvShape& s, const T* x, const T* dy, T* dweight) {
+  constexpr Index w = vec<T>::size;
+  const Index taps = s.kernel.h * s.kernel.w;
+  const Index rows = s.batch * s.out_height;
+  const Index chunks = larger(1, smaller(32, smaller(rows, ceil_div(rows * s.out_width, 512))));
+  Scratch scratch;
+  T* partial = scratch.take<T>(chunks * taps * s.channels);
+  for_pieces(chunks, [&](Index chunk) {
+    T* sum = partial + chunk * taps * s.channels;
+    for (Index i = 0; i < taps * s.channels; ++i) sum[i] = T(0);
+    for (Index r = rows * chunk / chunks; r < rows * (chunk + 1) / chunks; ++r) {
+      const Index image = r / s.out_height;
+      const Index top = r % s.out_height * s.stride.h - s.padding.h;
+      const Range rows_in(top, s.dilation.h, s.height, s.kernel.h);
+      for (Index kh = rows_in.begin; kh < rows_in.end; ++kh) {
+        const T* from = x + (image * s.height + top + kh * s.dilation.h) * s.width * s.channels;
+        for (Index c = 0; c < s.channels; c += w) {
+          const Index left = smaller(w, s.channels - c);
+          const T* gradient = dy + r * s.out_width * s.channels + c;
+          T* to = sum + kh * s.kernel.w * s.channels + c;
+          Index kw = 0;
+          for (; kw + 5 <= s.kernel.w; kw += 5) depthwise_weight_row<T, 5>(s, from + c, gradient, kw, left, to);
+          for (; kw + 3 <= s.kernel.w; kw += 3) depthwise_weight_row<T, 3>(s, from + c, gradient, kw, left, to);
+          for (; kw < s.kernel.w; ++kw) depthwise_weight_row<T, 1>(s, from + c, gradient, kw, left, to);
+        }
+      }
+    }
+  });
+  for (Index c = 0; c < s.channels; ++c) {
+    for (Index t = 0; t < taps; ++t) {
+      T sum = 0;
+      for (Index chunk = 0; chunk < chunks; ++chunk) sum += partial[(chunk * taps + t) * s.channels + c];
+      dweight[c * taps + t] = sum;
+    }
+  }
+}
+
+}  // namespace ocellus::kernels::OCELLUS_ISA

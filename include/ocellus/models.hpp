@@ -1,0 +1,9 @@
+// The models, one file each, and the interface that they share.
+#pragma once
+
+#include <ocellus/models/config.hpp>
+#include <ocellus/models/lenet.hpp>
+#include <ocellus/models/mlp.hpp>
+#include <ocellus/models/network.hpp>
+#include <ocellus/models/segformer.hpp>
+#include <ocellus/models/vit.hpp>

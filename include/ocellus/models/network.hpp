@@ -1,0 +1,216 @@
+// Network: a model of any architecture behind one interface, and the one list of architectures that `open` chooses from by model_type.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <ocellus/autograd/graph.hpp>
+#include <ocellus/io/json.hpp>
+#include <ocellus/nn/state.hpp>
+
+namespace ocellus {
+
+enum class Task { classify, segment };
+
+const char* name_of(Task task);
+
+class Network {
+ public:
+  virtual ~Network() = default;
+
+  virtual const char* model_type() const = 0;
+  virtual Task task() const = 0;
+  // (N, H, W, C) → logits: (N, K) for classification, (N, h, w, K) for segmentation.
+  virtual Tensor forward(const Tensor& image) const = 0;
+  virtual Graph trace(const Shape& input) const = 0;
+  virtual std::vector<NamedParameter> parameters() = 0;
+  virtual std::unique_ptr<Network> clone() const = 0;
+  virtual const std::vector<std::string>& labels() const = 0;
+  virtual Index in_channels() const = 0;
+  // Label value that the loss leaves out; -1: none.
+  virtual Index ignore_index() const = 0;
+  // Keys that a checkpoint may hold and the model does not use.
+  virtual std::span<const IgnoredKey> ignored_keys() const = 0;
+  // The members of config.json after model_type.
+  virtual void write_config(JsonWriter& json) const = 0;
+};
+
+// Builds the architecture that config.json names, with weights of zero under SkipInit. Throws ConfigError for an unknown model_type.
+std::unique_ptr<Network> make_network(const Json& config);
+// Builds a named variant with fresh weights: "segformer-b0"…"segformer-b5", "vit-tiny"…"vit-huge", "lenet", "mlp".
+// `size`: the image side that models with learned positions or flattened maps are built for.
+std::unique_ptr<Network> make_network(const std::string& variant, const std::vector<std::string>& labels, Index channels, Size2 size,
+                                      Index ignore_index);
+// The names that make_network knows.
+std::vector<std::string> network_variants();
+
+}  // namespace ocellus
+
+#if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_MODELS)
+#include <ocellus/core/error.hpp>
+#include <ocellus/models/lenet.hpp>
+#include <ocellus/models/mlp.hpp>
+#include <ocellus/models/segformer.hpp>
+#include <ocellus/models/vit.hpp>
+
+namespace ocellus {
+namespace network_detail {
+
+// What `open` has to know about an architecture beyond its config.
+template <class M>
+struct Traits;
+
+template <>
+struct Traits<SegFormer> {
+  using Config = SegFormerConfig;
+  static constexpr const char* model_type = "segformer";
+  static constexpr Task task = Task::segment;
+  static constexpr IgnoredKey ignored[] = {{"segformer.encoder.*.num_batches_tracked", "a counter"}};
+  static Index channels(const Config& c) { return c.num_channels; }
+  static Index ignore_index(const Config& c) { return c.semantic_loss_ignore_index; }
+};
+template <>
+struct Traits<ViT> {
+  using Config = ViTConfig;
+  static constexpr const char* model_type = "vit";
+  static constexpr Task task = Task::classify;
+  static constexpr IgnoredKey ignored[] = {{"vit.pooler.*", "the classifier reads [CLS] itself"}};
+  static Index channels(const Config& c) { return c.num_channels; }
+  static Index ignore_index(const Config&) { return -1; }
+};
+template <>
+struct Traits<LeNet> {
+  using Config = LeNetConfig;
+  static constexpr const char* model_type = "lenet";
+  static constexpr Task task = Task::classify;
+  static constexpr std::span<const IgnoredKey> ignored{};
+  static Index channels(const Config& c) { return c.num_channels; }
+  static Index ignore_index(const Config&) { return -1; }
+};
+template <>
+struct Traits<Mlp> {
+  using Config = MlpConfig;
+  static constexpr const char* model_type = "mlp";
+  static constexpr Task task = Task::classify;
+  static constexpr std::span<const IgnoredKey> ignored{};
+  static Index channels(const Config&) { return 1; }
+  static Index ignore_index(const Config&) { return -1; }
+};
+
+template <class M>
+class NetworkOf final : public Network {
+ public:
+  using Facts = Traits<M>;
+
+  explicit NetworkOf(const typename Facts::Config& config) : model_(config) {}
+
+  const char* model_type() const override { return Facts::model_type; }
+  Task task() const override { return Facts::task; }
+  Tensor forward(const Tensor& image) const override { return model_(image); }
+  Graph trace(const Shape& input) const override { return ocellus::trace(model_, input); }
+  std::vector<NamedParameter> parameters() override { return named_parameters(model_); }
+  std::unique_ptr<Network> clone() const override { return std::make_unique<NetworkOf>(*this); }
+  const std::vector<std::string>& labels() const override { return model_.config.labels; }
+  Index in_channels() const override { return Facts::channels(model_.config); }
+  Index ignore_index() const override { return Facts::ignore_index(model_.config); }
+  std::span<const IgnoredKey> ignored_keys() const override { return Facts::ignored; }
+  void write_config(JsonWriter& json) const override { model_.config.write(json); }
+
+ private:
+  M model_;
+};
+
+struct Architecture {
+  const char* model_type;
+  std::unique_ptr<Network> (*make)(const Json& config);
+};
+
+template <class M>
+constexpr Architecture architecture() {
+  return {Traits<M>::model_type, [](const Json& json) -> std::unique_ptr<Network> {
+            return std::make_unique<NetworkOf<M>>(Traits<M>::Config::from_json(json));
+          }};
+}
+
+inline constexpr Architecture architectures[] = {architecture<SegFormer>(), architecture<ViT>(), architecture<LeNet>(), architecture<Mlp>()};
+
+// What a new model is built for.
+struct Request {
+  const std::vector<std::string>& labels;
+  Index channels;
+  Size2 size;
+  Index ignore_index;
+};
+
+template <auto Make>
+std::unique_ptr<Network> make_segformer(const Request& r) {
+  SegFormerConfig c = Make();
+  c.labels = r.labels;
+  c.num_channels = r.channels;
+  c.semantic_loss_ignore_index = r.ignore_index;
+  return std::make_unique<NetworkOf<SegFormer>>(c);
+}
+template <auto Make>
+std::unique_ptr<Network> make_vit(const Request& r) {
+  ViTConfig c = Make();
+  c.labels = r.labels;
+  c.num_channels = r.channels;
+  c.image_size = r.size;
+  return std::make_unique<NetworkOf<ViT>>(c);
+}
+OCELLUS_FN std::unique_ptr<Network> make_lenet(const Request& r) {
+  if (r.size.h != r.size.w) throw UsageError("lenet: pictures must be square; got " + r.size.str());
+  return std::make_unique<NetworkOf<LeNet>>(LeNetConfig{.num_channels = r.channels, .image_size = r.size.h, .labels = r.labels});
+}
+OCELLUS_FN std::unique_ptr<Network> make_mlp(const Request& r) {
+  const Index inputs = r.size.h * r.size.w * r.channels;
+  return std::make_unique<NetworkOf<Mlp>>(MlpConfig{.sizes = {inputs, 128, static_cast<Index>(r.labels.size())}, .labels = r.labels});
+}
+
+struct Variant {
+  const char* name;
+  std::unique_ptr<Network> (*make)(const Request&);
+};
+inline constexpr Variant variants[] = {
+    {"segformer-b0", make_segformer<SegFormerConfig::b0>}, {"segformer-b1", make_segformer<SegFormerConfig::b1>},
+    {"segformer-b2", make_segformer<SegFormerConfig::b2>}, {"segformer-b3", make_segformer<SegFormerConfig::b3>},
+    {"segformer-b4", make_segformer<SegFormerConfig::b4>}, {"segformer-b5", make_segformer<SegFormerConfig::b5>},
+    {"vit-tiny", make_vit<ViTConfig::tiny>},               {"vit-small", make_vit<ViTConfig::small>},
+    {"vit-base", make_vit<ViTConfig::base>},               {"vit-large", make_vit<ViTConfig::large>},
+    {"vit-huge", make_vit<ViTConfig::huge>},               {"lenet", make_lenet},
+    {"mlp", make_mlp}};
+
+}  // namespace network_detail
+
+OCELLUS_FN const char* name_of(Task task) { return task == Task::classify ? "classify" : "segment"; }
+
+OCELLUS_FN std::unique_ptr<Network> make_network(const Json& config) {
+  const std::string type = config.get<std::string>("model_type");
+  std::string known;
+  for (const network_detail::Architecture& a : network_detail::architectures) {
+    if (type == a.model_type) return a.make(config);
+    known += (known.empty() ? "" : ", ") + std::string(a.model_type);
+  }
+  throw ConfigError("config.json: model_type \"" + type + "\" is unknown; the library has " + known);
+}
+
+OCELLUS_FN std::unique_ptr<Network> make_network(const std::string& variant, const std::vector<std::string>& labels, Index channels,
+                                                 Size2 size, Index ignore_index) {
+  std::string known;
+  for (const network_detail::Variant& v : network_detail::variants) {
+    if (variant == v.name) return v.make({labels, channels, size, ignore_index});
+    known += (known.empty() ? "" : ", ") + std::string(v.name);
+  }
+  throw UsageError("there is no model \"" + variant + "\" to start from; the library has " + known);
+}
+
+OCELLUS_FN std::vector<std::string> network_variants() {
+  std::vector<std::string> names;
+  for (const network_detail::Variant& v : network_detail::variants) names.push_back(v.name);
+  return names;
+}
+
+}  // namespace ocellus
+#endif

@@ -1,0 +1,10 @@
+// Modules, their visitors, initialisation, checkpoints' names and layouts, and the layers.
+#pragma once
+
+#include <ocellus/nn/conv.hpp>
+#include <ocellus/nn/dropout.hpp>
+#include <ocellus/nn/init.hpp>
+#include <ocellus/nn/linear.hpp>
+#include <ocellus/nn/module.hpp>
+#include <ocellus/nn/norm.hpp>
+#include <ocellus/nn/state.hpp>

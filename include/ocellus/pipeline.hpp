@@ -1,0 +1,7 @@
+// A model with its preprocessing and postprocessing as one object.
+#pragma once
+
+#include <ocellus/pipeline/label_map.hpp>
+#include <ocellus/pipeline/model.hpp>
+#include <ocellus/pipeline/preprocessor_config.hpp>
+#include <ocellus/pipeline/runner.hpp>

@@ -1,0 +1,270 @@
+// Model: preprocessing, plan and postprocessing as one object, opened from a hub directory as it is.
+//   auto model = ocellus::open("segformer-b0");
+//   auto result = model.segment(Image::view(pixels, width, height, stride, PixelOrder::bgr));
+//   result.save_overlay("out.png");
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <ocellus/io/limits.hpp>
+#include <ocellus/pipeline/runner.hpp>
+#include <ocellus/vision/image.hpp>
+#include <ocellus/vision/preprocess.hpp>
+
+namespace ocellus {
+
+// Milliseconds of the stages of one answer.
+struct StageTimes {
+  double read = 0, preprocess = 0, model = 0, postprocess = 0;
+};
+
+struct ClassShare {
+  Index id = 0;
+  std::string name;
+  double share = 0;  // of the pixels
+};
+
+struct SegmentResult {
+  BasicTensor<std::int64_t> labels;  // class id per pixel of the picture, (height, width)
+  std::vector<ClassShare> classes;   // those present, the largest first
+  StageTimes ms;
+  Image picture;
+  Index class_count = 0;  // of the model
+
+  // The labels as a grey image whose value is the class id. Throws UsageError if a class id is above 255.
+  Image label_image() const;
+  // The picture with its classes in colour.
+  Image overlay() const;
+  void save_labels(const std::string& path) const;
+  void save_overlay(const std::string& path) const;
+};
+
+struct ClassScore {
+  Index id = 0;
+  std::string name;
+  double score = 0;  // probability
+};
+
+struct ClassifyResult {
+  std::vector<ClassScore> top;  // the likeliest first
+  StageTimes ms;
+};
+
+// A model's files in memory.
+struct ModelBytes {
+  Bytes config;        // config.json
+  Bytes weights;       // safetensors
+  Bytes preprocessor;  // preprocessor_config.json, may be empty
+};
+
+// Const and safe for concurrent use.
+class Model {
+ public:
+  Model(std::shared_ptr<Network> network, const Preprocess& preprocess, std::string name, LoadReport report = {}, std::string license = {});
+
+  Task task() const { return network_->task(); }
+  const std::vector<std::string>& labels() const { return network_->labels(); }
+  const std::string& name() const { return name_; }
+  // The licence field of the weights or the configuration, empty if there is none.
+  const std::string& license() const { return license_; }
+  const Network& network() const { return *network_; }
+  const Preprocess& preprocess() const { return preprocess_; }
+  const Runner& runner() const { return runner_; }
+  const LoadReport& load_report() const { return report_; }
+
+  // A class per pixel, at the picture's own size. Throws UsageError if the model does something else.
+  SegmentResult segment(const Image& picture) const;
+  // The `top` likeliest classes.
+  ClassifyResult classify(const Image& picture, Index top = 5) const;
+  // Preprocessed pictures (N, H, W, C) → logits.
+  Tensor run(const Tensor& input) const { return runner_.run(input); }
+  // Preprocessed pictures, ready for run().
+  Tensor prepare(std::span<const Image> pictures) const { return to_tensor(pictures, preprocess_, network_->in_channels()); }
+
+ private:
+  void need(Task task, const char* call) const;
+
+  std::shared_ptr<Network> network_;
+  Preprocess preprocess_;
+  std::string name_, license_;
+  LoadReport report_;
+  Runner runner_;
+};
+
+// Opens a directory with config.json, model.safetensors and preprocessor_config.json. Throws FileError, ConfigError.
+Model open(const std::string& directory, const Limits& limits = {});
+Model open(const ModelBytes& files, const std::string& name = "(memory)", const Limits& limits = {});
+
+// Writes such a directory: floats as `dtype` (f32, bf16, f16). The directory must exist.
+void save_model(const std::string& directory, Network& network, const Preprocess& preprocess, DType dtype = DType::f32);
+
+}  // namespace ocellus
+
+#if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_PIPELINE)
+#include <algorithm>
+#include <cmath>
+
+#include <sys/stat.h>
+
+#include <ocellus/core/error.hpp>
+#include <ocellus/io/file.hpp>
+#include <ocellus/io/safetensors.hpp>
+#include <ocellus/nn/init.hpp>
+#include <ocellus/pipeline/label_map.hpp>
+#include <ocellus/pipeline/preprocessor_config.hpp>
+#include <ocellus/runtime/clock.hpp>
+#include <ocellus/vision/draw.hpp>
+#include <ocellus/vision/image_file.hpp>
+
+namespace ocellus {
+namespace pipeline_detail {
+
+class StopWatch {
+ public:
+  // Milliseconds since the last call or the construction.
+  double lap() {
+    const double now = seconds();
+    const double ms = 1e3 * (now - start_);
+    start_ = now;
+    return ms;
+  }
+
+ private:
+  double start_ = seconds();
+};
+
+OCELLUS_FN bool exists(const std::string& path) {
+  struct stat info {};
+  return stat(path.c_str(), &info) == 0;
+}
+
+OCELLUS_FN Model open_bytes(const ModelBytes& files, const std::string& name, const std::string& prefix, const Limits& limits) {
+  const auto text = [](const Bytes& b) { return std::string_view(reinterpret_cast<const char*>(b.data()), b.size()); };
+  const Json config = Json::parse(text(files.config), prefix + "config.json", limits);
+  std::shared_ptr<Network> network;
+  {
+    const SkipInit skip;
+    network = make_network(config);
+  }
+  const NamedTensors weights = read_safetensors(files.weights, prefix + "model.safetensors", limits);
+  LoadReport report = load_parameters(network->parameters(), weights, network->ignored_keys(), prefix + "model.safetensors");
+  const auto field = weights.metadata.find("license");
+  const std::string license = field != weights.metadata.end() ? field->second : config.get<std::string>("license", "");
+  const Preprocess preprocess = files.preprocessor.size()
+                                    ? read_preprocessor(Json::parse(text(files.preprocessor), prefix + "preprocessor_config.json", limits))
+                                    : default_preprocess(config);
+  return Model(network, preprocess, name, std::move(report), license);
+}
+
+}  // namespace pipeline_detail
+
+OCELLUS_FN Image SegmentResult::label_image() const {
+  Image image({labels.dim(0), labels.dim(1)}, 1);
+  std::uint8_t* pixel = image.writable();
+  for (Index i = 0; i < labels.numel(); ++i) {
+    if (labels[i] > 255) throw UsageError("label_image: class " + std::to_string(labels[i]) + " does not fit 8 bits; read `labels` instead");
+    pixel[i] = static_cast<std::uint8_t>(labels[i]);
+  }
+  return image;
+}
+
+OCELLUS_FN Image SegmentResult::overlay() const { return ocellus::overlay(picture.to_rgb(), label_image(), default_palette(class_count)); }
+OCELLUS_FN void SegmentResult::save_labels(const std::string& path) const { write_png(path, label_image()); }
+OCELLUS_FN void SegmentResult::save_overlay(const std::string& path) const { write_png(path, overlay()); }
+
+OCELLUS_FN Model::Model(std::shared_ptr<Network> network, const Preprocess& preprocess, std::string name, LoadReport report, std::string license)
+    : network_(std::move(network)),
+      preprocess_(preprocess),
+      name_(std::move(name)),
+      license_(std::move(license)),
+      report_(std::move(report)),
+      runner_(network_) {}
+
+OCELLUS_FN void Model::need(Task task, const char* call) const {
+  if (network_->task() == task) return;
+  throw UsageError(std::string(call) + ": " + name_ + " is a " + network_->model_type() + " model for the task '" + name_of(network_->task()) + "'");
+}
+
+OCELLUS_FN SegmentResult Model::segment(const Image& picture) const {
+  need(Task::segment, "segment");
+  SegmentResult result;
+  pipeline_detail::StopWatch watch;
+  const Tensor input = prepare({&picture, 1});
+  result.ms.preprocess = watch.lap();
+  const Tensor logits = run(input);
+  result.ms.model = watch.lap();
+  result.picture = picture;
+  result.class_count = static_cast<Index>(labels().size());
+  result.labels = label_map(logits, picture.size());
+  std::vector<Index> counts(labels().size());
+  for (std::int64_t label : result.labels) ++counts[static_cast<std::size_t>(label)];
+  for (std::size_t k = 0; k < counts.size(); ++k) {
+    if (!counts[k]) continue;
+    result.classes.push_back({static_cast<Index>(k), labels()[k], static_cast<double>(counts[k]) / static_cast<double>(result.labels.numel())});
+  }
+  std::stable_sort(result.classes.begin(), result.classes.end(), [](const ClassShare& a, const ClassShare& b) { return a.share > b.share; });
+  result.ms.postprocess = watch.lap();
+  return result;
+}
+
+OCELLUS_FN ClassifyResult Model::classify(const Image& picture, Index top) const {
+  need(Task::classify, "classify");
+  ClassifyResult result;
+  pipeline_detail::StopWatch watch;
+  const Tensor input = prepare({&picture, 1});
+  result.ms.preprocess = watch.lap();
+  const Tensor logits = run(input);
+  result.ms.model = watch.lap();
+  const float largest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (float x : logits) sum += std::exp(static_cast<double>(x - largest));
+  for (Index k = 0; k < logits.numel(); ++k) {
+    result.top.push_back({k, labels()[static_cast<std::size_t>(k)], std::exp(static_cast<double>(logits[k] - largest)) / sum});
+  }
+  std::stable_sort(result.top.begin(), result.top.end(), [](const ClassScore& a, const ClassScore& b) { return a.score > b.score; });
+  result.top.resize(static_cast<std::size_t>(std::clamp<Index>(top, 1, logits.numel())));
+  result.ms.postprocess = watch.lap();
+  return result;
+}
+
+OCELLUS_FN Model open(const std::string& directory, const Limits& limits) {
+  ModelBytes files;
+  const std::string prefix = directory + "/";
+  if (!pipeline_detail::exists(prefix + "model.safetensors") && pipeline_detail::exists(prefix + "pytorch_model.bin")) {
+    throw FileError(prefix + "pytorch_model.bin", "PyTorch pickles are not read; convert it once with `ocellus-convert " + prefix + "pytorch_model.bin " +
+                                                      prefix + "model.safetensors` of weights_tools");
+  }
+  files.config = read_file(prefix + "config.json", limits);
+  files.weights = map_file(prefix + "model.safetensors", limits);
+  if (pipeline_detail::exists(prefix + "preprocessor_config.json")) files.preprocessor = read_file(prefix + "preprocessor_config.json", limits);
+  return pipeline_detail::open_bytes(files, directory, prefix, limits);
+}
+
+OCELLUS_FN Model open(const ModelBytes& files, const std::string& name, const Limits& limits) {
+  return pipeline_detail::open_bytes(files, name, name + ": ", limits);
+}
+
+OCELLUS_FN void save_model(const std::string& directory, Network& network, const Preprocess& preprocess, DType dtype) {
+  JsonWriter config(2);
+  config.begin_object().field("model_type", network.model_type());
+  network.write_config(config);
+  config.end_object();
+  JsonWriter preprocessor(2);
+  write_preprocessor(preprocessor, preprocess);
+  NamedTensors weights;
+  weights.metadata["format"] = "pt";
+  for (const NamedParameter& p : network.parameters()) {
+    weights.add(p.name, to_file(*p.parameter, p.parameter->file_dtype() == DType::f32 ? dtype : p.parameter->file_dtype()));
+  }
+  const auto write_text = [&](const char* name, const std::string& text) { write_file_atomically(directory + "/" + name, text + "\n"); };
+  write_safetensors(directory + "/model.safetensors", weights);
+  write_text("preprocessor_config.json", preprocessor.str());
+  write_text("config.json", config.str());
+}
+
+}  // namespace ocellus
+#endif

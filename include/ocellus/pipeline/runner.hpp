@@ -1,0 +1,99 @@
+// Runner: a network behind plans. One optimised plan per input shape, built on first use; a workspace per concurrent call, kept for the
+// next one. Const and safe for concurrent use.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include <ocellus/graph/plan.hpp>
+#include <ocellus/models/network.hpp>
+
+namespace ocellus {
+
+class Runner {
+ public:
+  // The network's weights are read when a plan is built: change them only through another Runner.
+  explicit Runner(std::shared_ptr<Network> network) : network_(std::move(network)) {}
+
+  // (N, H, W, C) → logits, as Network::forward.
+  Tensor run(const Tensor& input) const;
+  // The same, adding each node's time to `profile` (made on the first call).
+  Tensor run(const Tensor& input, std::vector<NodeProfile>& profile) const;
+  // The plan for a shape.
+  std::shared_ptr<const Plan> plan(const Shape& input) const;
+
+ private:
+  // Plans of the last shapes used; each holds packed weights and, through its workspaces, an arena.
+  static constexpr std::size_t kept_plans = 8;
+
+  struct Prepared {
+    Shape shape;
+    std::shared_ptr<const Plan> plan;
+    std::vector<std::unique_ptr<Plan::Workspace>> idle;
+  };
+
+  std::shared_ptr<Prepared> prepared(const Shape& input) const;
+  Tensor run(const Tensor& input, std::vector<NodeProfile>* profile) const;
+
+  std::shared_ptr<Network> network_;
+  mutable std::mutex mutex_;
+  mutable std::vector<std::shared_ptr<Prepared>> plans_;  // most recent last
+};
+
+}  // namespace ocellus
+
+#if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_PIPELINE)
+#include <algorithm>
+
+#include <ocellus/graph/optimize.hpp>
+
+namespace ocellus {
+
+OCELLUS_FN std::shared_ptr<Runner::Prepared> Runner::prepared(const Shape& input) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = std::find_if(plans_.begin(), plans_.end(), [&](const auto& p) { return p->shape == input; });
+  if (found != plans_.end()) {
+    std::rotate(found, found + 1, plans_.end());
+    return plans_.back();
+  }
+  auto made = std::make_shared<Prepared>();
+  made->shape = input;
+  made->plan = std::make_shared<const Plan>(optimize(network_->trace(input)));
+  if (plans_.size() == kept_plans) plans_.erase(plans_.begin());
+  plans_.push_back(made);
+  return made;
+}
+
+OCELLUS_FN std::shared_ptr<const Plan> Runner::plan(const Shape& input) const { return prepared(input)->plan; }
+
+OCELLUS_FN Tensor Runner::run(const Tensor& input, std::vector<NodeProfile>* profile) const {
+  const std::shared_ptr<Prepared> p = prepared(input.shape());
+  std::unique_ptr<Plan::Workspace> workspace;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!p->idle.empty()) {
+      workspace = std::move(p->idle.back());
+      p->idle.pop_back();
+    }
+  }
+  if (!workspace) workspace = p->plan->workspace();
+  const AnyTensor inputs[] = {input};
+  const NoGrad no_grad;
+  if (profile) {
+    if (profile->empty()) *profile = p->plan->describe();
+    p->plan->run(inputs, *workspace, *profile);
+  } else {
+    p->plan->run(inputs, *workspace);
+  }
+  Tensor y(workspace->output(0));
+  const std::lock_guard lock(mutex_);
+  p->idle.push_back(std::move(workspace));
+  return y;
+}
+
+OCELLUS_FN Tensor Runner::run(const Tensor& input) const { return run(input, nullptr); }
+OCELLUS_FN Tensor Runner::run(const Tensor& input, std::vector<NodeProfile>& profile) const { return run(input, &profile); }
+
+}  // namespace ocellus
+#endif

@@ -1,0 +1,224 @@
+// The thread pool. Workers spin briefly for the next job and then park; the caller works too. Nested calls and calls from a second
+// thread while the pool is busy run serially, so nothing oversubscribes and nothing deadlocks.
+// Which thread computes which piece is left to chance, so pieces must write disjoint outputs; a reduction is cut by its size alone
+// and its partial results are added in a fixed order by the caller (same bits for any number of threads).
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+
+#include <ocellus/core/shape.hpp>
+
+namespace ocellus {
+
+// Threads that share one call's work, the caller included. Default: OCELLUS_NUM_THREADS, else the CPUs this process may use.
+int num_threads();
+// Takes effect for the next call; not while another thread computes. 1: nothing is ever started.
+void set_num_threads(int threads);
+
+// Calls body(context, piece) for every piece in [0, pieces); an exception in a piece reaches the caller after all have ended.
+void run_pieces(Index pieces, void (*body)(void* context, Index piece), void* context);
+
+// Calls f(begin, end) on disjoint ranges that cover [0, n), each at least `grain` long (the last one excepted).
+template <class F>
+void parallel_for(Index n, Index grain, F&& f) {
+  if (n <= 0) return;
+  const Index most = std::max<Index>(1, n / std::max<Index>(grain, 1));
+  const Index pieces = std::min<Index>(most, num_threads() > 1 ? Index{4} * num_threads() : 1);
+  if (pieces == 1) {
+    f(Index{0}, n);
+    return;
+  }
+  struct Job {
+    std::remove_reference_t<F>* f;
+    Index n, pieces;
+  } job{&f, n, pieces};
+  run_pieces(
+      pieces,
+      [](void* context, Index piece) {
+        const Job& x = *static_cast<Job*>(context);
+        (*x.f)(x.n * piece / x.pieces, x.n * (piece + 1) / x.pieces);
+      },
+      &job);
+}
+
+}  // namespace ocellus
+
+#if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_RUNTIME)
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include <ocellus/core/error.hpp>
+
+namespace ocellus {
+namespace runtime_detail {
+
+OCELLUS_FN void relax() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+OCELLUS_FN int default_threads() {
+  if (const char* text = std::getenv("OCELLUS_NUM_THREADS")) {
+    char* end = nullptr;
+    const long n = std::strtol(text, &end, 10);
+    if (end == text || *end || n < 1 || n > 1024) {
+      throw UsageError("OCELLUS_NUM_THREADS must be a number from 1 to 1024; got '" + std::string(text) + "'");
+    }
+    return static_cast<int>(n);
+  }
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+class Pool {
+ public:
+  static Pool& instance() {
+    static Pool pool;
+    return pool;
+  }
+
+  int size() const { return size_.load(std::memory_order_relaxed); }
+
+  void resize(int threads) {
+    if (threads < 1) throw UsageError("set_num_threads: at least one thread is needed; got " + std::to_string(threads));
+    std::lock_guard lock(busy_);
+    stop();
+    size_ = threads;
+  }
+
+  void run(Index pieces, void (*body)(void*, Index), void* context) {
+    if (pieces <= 0) return;
+    if (pieces == 1 || size() == 1 || inside() || !busy_.try_lock()) {
+      for (Index i = 0; i < pieces; ++i) body(context, i);
+      return;
+    }
+    std::lock_guard lock(busy_, std::adopt_lock);
+    if (workers_.empty()) start();
+    body_ = body;
+    context_ = context;
+    pieces_ = pieces;
+    next_.store(0, std::memory_order_relaxed);
+    running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    epoch_.fetch_add(1, std::memory_order_seq_cst);
+    if (parked_.load(std::memory_order_seq_cst)) {
+      std::lock_guard wake_lock(park_mutex_);
+      wake_.notify_all();
+    }
+    inside() = true;
+    work();
+    inside() = false;
+    for (int spin = 0; running_.load(std::memory_order_acquire); ++spin) {
+      if (spin < spins) {
+        relax();
+      } else {
+        std::this_thread::yield();
+      }
+    }
+    if (failed_) std::rethrow_exception(std::exchange(failed_, nullptr));
+  }
+
+ private:
+  static constexpr int spins = 4000;  // about 50 µs: longer than the gap between two ops of a model, shorter than a wake-up
+
+  Pool() : size_(default_threads()) {}
+  ~Pool() { stop(); }
+
+  static bool& inside() {
+    thread_local bool flag = false;
+    return flag;
+  }
+
+  void start() {
+    for (int i = 1; i < size(); ++i) workers_.emplace_back([this, seen = epoch_.load()]() mutable { serve(seen); });
+  }
+
+  void stop() {
+    if (workers_.empty()) return;
+    {
+      std::lock_guard lock(park_mutex_);
+      stopping_ = true;
+      epoch_.fetch_add(1);
+    }
+    wake_.notify_all();
+    for (std::thread& t : workers_) t.join();
+    workers_.clear();
+    stopping_ = false;
+  }
+
+  void serve(unsigned seen) {
+    inside() = true;
+    for (;;) {
+      for (int spin = 0; spin < spins && epoch_.load(std::memory_order_acquire) == seen; ++spin) relax();
+      if (epoch_.load(std::memory_order_acquire) == seen) {
+        std::unique_lock lock(park_mutex_);
+        parked_.fetch_add(1, std::memory_order_seq_cst);
+        wake_.wait(lock, [&] { return epoch_.load(std::memory_order_seq_cst) != seen; });
+        parked_.fetch_sub(1, std::memory_order_seq_cst);
+      }
+      seen = epoch_.load(std::memory_order_acquire);
+      if (stopping_) return;
+      work();
+      running_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  void work() {
+    try {
+      for (;;) {
+        const Index i = next_.fetch_add(1, std::memory_order_relaxed);
+        if (i >= pieces_) return;
+        body_(context_, i);
+      }
+    } catch (...) {
+      std::lock_guard lock(park_mutex_);
+      if (!failed_) failed_ = std::current_exception();
+    }
+  }
+
+  std::mutex busy_;
+  std::vector<std::thread> workers_;
+  std::atomic<int> size_;
+
+  void (*body_)(void*, Index) = nullptr;
+  void* context_ = nullptr;
+  Index pieces_ = 0;
+  alignas(64) std::atomic<Index> next_{0};
+  alignas(64) std::atomic<unsigned> epoch_{0};
+  alignas(64) std::atomic<int> running_{0};
+  std::atomic<int> parked_{0};
+  std::mutex park_mutex_;
+  std::condition_variable wake_;
+  std::exception_ptr failed_;
+  bool stopping_ = false;
+};
+
+}  // namespace runtime_detail
+
+OCELLUS_FN int num_threads() { return runtime_detail::Pool::instance().size(); }
+OCELLUS_FN void set_num_threads(int threads) { runtime_detail::Pool::instance().resize(threads); }
+OCELLUS_FN void run_pieces(Index pieces, void (*body)(void*, Index), void* context) {
+  runtime_detail::Pool::instance().run(pieces, body, context);
+}
+
+}  // namespace ocellus
+#endif

@@ -1,0 +1,184 @@
+// Traces, rules and plans: they compute what eager execution computes, allocate nothing, and cost what they should.
+#include <cstdlib>
+#include <new>
+#include <thread>
+
+#include <doctest/doctest.h>
+
+#include <ocellus/autograd/backward.hpp>
+#include <ocellus/graph.hpp>
+#include <ocellus/losses.hpp>
+#include <ocellus/models/segformer.hpp>
+#include <ocellus/nn.hpp>
+#include <ocellus/ops.hpp>
+#include <ocellus/testing/gradcheck.hpp>
+
+using namespace ocellus;
+
+// Every allocation of this program is counted.
+namespace {
+thread_local long allocations = 0;
+void* counted(std::size_t bytes, std::size_t alignment) {
+  ++allocations;
+  void* p = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (!p) throw std::bad_alloc();
+  return p;
+}
+}  // namespace
+void* operator new(std::size_t n) { return counted(n ? n : 1, 16); }
+void* operator new(std::size_t n, std::align_val_t a) { return counted(n ? n : 1, static_cast<std::size_t>(a)); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+
+namespace {
+
+// A model whose every tensor is random, so that no rule can hide behind a zero or a one.
+template <class M>
+M randomised(M model) {
+  std::uint64_t seed = 100;
+  for (const NamedParameter& p : named_parameters(model)) {
+    const bool variance = p.name.ends_with("running_var"), scale = p.name.find("norm") != std::string::npos && p.name.ends_with("weight");
+    const Index fan_in = p.parameter->rank() > 1 ? p.parameter->numel() / p.parameter->dim(0) : 1;
+    const double width = p.parameter->rank() > 1 ? 1.7 / std::sqrt(static_cast<double>(fan_in)) : 0.3;
+    const double low = variance ? 0.5 : scale ? 0.7 : -width, high = variance ? 1.5 : scale ? 1.3 : width;
+    const Tensor values = random_tensor<float>(p.parameter->shape(), ++seed, low, high);
+    std::copy(values.begin(), values.end(), p.parameter->begin());
+  }
+  return model;
+}
+
+int count(const Graph& g, const std::string& op) {
+  int n = 0;
+  for (const Node& node : g.nodes) n += node.op.info().name() == op;
+  return n;
+}
+
+Tensor run(const Plan& plan, const Tensor& x) {
+  const auto workspace = plan.workspace();
+  const AnyTensor inputs[] = {x};
+  plan.run(inputs, *workspace);
+  return Tensor(workspace->output(0));
+}
+
+}  // namespace
+
+TEST_CASE("SegFormer's head folds by rules that know nothing of it") {
+  const SegFormer model(SegFormerConfig::b0());
+  const Graph g = trace(model, {1, 512, 512, 3});
+  const Graph o = optimize(g);
+  CHECK(2e-9 * g.macs() == doctest::Approx(16.78).epsilon(0.01));
+  CHECK(2e-9 * o.macs() == doctest::Approx(8.19).epsilon(0.01));
+  CHECK(count(o, "batch_norm") == 0);
+  CHECK(count(o, "concat") == 0);
+  CHECK(count(o, "resize") == 3);
+  CHECK(count(o, "add") == 0);
+  const Plan plan(o);
+  CHECK(plan.arena_bytes() < 60e6);
+  CHECK(plan.arena_bytes() < plan.value_bytes() / 3);
+}
+
+TEST_CASE("a plan computes what eager execution computes, at odd sizes and batches too") {
+  const SegFormer model = randomised(SegFormer(SegFormerConfig::b0()));
+  const NoGrad no_grad;
+  for (const Shape& shape : {Shape{1, 64, 64, 3}, Shape{2, 45, 67, 3}}) {
+    const Tensor x = random_tensor<float>(shape, 1);
+    const Tensor eager = model(x);
+    const Graph g = trace(model, shape);
+    CHECK(max_difference(run(Plan(g), x), eager) <= 1e-5 * max_abs(eager));
+    CHECK(max_difference(run(Plan(optimize(g)), x), eager) <= 1e-5 * max_abs(eager));
+  }
+}
+
+TEST_CASE("a run allocates nothing once its workspace exists") {
+  const SegFormer model = randomised(SegFormer(SegFormerConfig::b0()));
+  const Tensor x = random_tensor<float>({1, 64, 64, 3}, 1);
+  const Plan plan(optimize(trace(model, x.shape())));
+  const auto workspace = plan.workspace();
+  const AnyTensor inputs[] = {x};
+  plan.run(inputs, *workspace);
+  const long before = allocations;
+  plan.run(inputs, *workspace);
+  CHECK(allocations == before);
+}
+
+TEST_CASE("a const plan runs in several threads at once") {
+  const SegFormer model = randomised(SegFormer(SegFormerConfig::b0()));
+  const Tensor x = random_tensor<float>({1, 64, 64, 3}, 1);
+  const Plan plan(optimize(trace(model, x.shape())));
+  const Tensor expected = run(plan, x);
+  double worst[3];
+  std::vector<std::thread> threads;
+  for (double& w : worst) threads.emplace_back([&] { w = max_difference(run(plan, x), expected); });
+  for (std::thread& t : threads) t.join();
+  for (double w : worst) CHECK(w == 0);
+}
+
+TEST_CASE("a plan refuses inputs of another shape") {
+  const Plan plan(trace(nn::Linear(3, 2), {4, 3}));
+  const auto workspace = plan.workspace();
+  const AnyTensor inputs[] = {Tensor({5, 3})};
+  CHECK_THROWS_WITH_AS(plan.run(inputs, *workspace), "plan: input 0 must be f32 (4, 3); got f32 (5, 3); another shape needs another plan", ShapeError);
+}
+
+TEST_CASE("summary") {
+  const Summary s = summary(nn::Linear(3, 4), {2, 3});
+  CHECK(s.parameters == 16);
+  CHECK(s.macs == 24);
+  REQUIRE(s.rows.size() == 1);
+  CHECK(s.rows[0].ops == "linear");
+  const Summary b0 = summary(SegFormer(SegFormerConfig::b0()), {1, 64, 64, 3});
+  CHECK(b0.parameters == 3752694);
+}
+
+// A whole training step, traced: forward, backward, statistics. Replayed, it gives the bits of the eager loop.
+namespace {
+struct Net : Module<Net> {
+  nn::Conv2d conv{3, 8, 3, {.padding = 1}};
+  nn::BatchNorm2d norm{8};
+  nn::Dropout dropout{0.25};
+  nn::Linear head{8, 4};
+  Tensor forward(const Tensor& x) const { return head(dropout(gelu(norm(conv(x))))); }
+  OCELLUS_MODULE(Net, conv, norm, head)
+};
+}  // namespace
+
+TEST_CASE("a traced training step gives the eager gradients, bit for bit") {
+  const Net eager = randomised(Net());
+  const Net planned = eager;
+  const Tensor x = random_tensor<float>({2, 6, 6, 3}, 1), target = random_tensor<float>({2, 6, 6, 4}, 2);
+  const auto gradients = [](const Net& net, const Tensor& in, const Tensor& wanted) {
+    for (const NamedParameter& p : named_parameters(const_cast<Net&>(net))) {
+      if (p.parameter->record()) p.parameter->record()->grad = {};
+    }
+    const Tensor loss = mse_loss(net(in), wanted);
+    backward(loss);
+    std::vector<Tensor> list{loss};
+    for (const NamedParameter& p : named_parameters(const_cast<Net&>(net))) {
+      if (p.parameter->trainable()) list.push_back(p.parameter->grad());
+    }
+    return list;
+  };
+
+  GraphBuilder builder;
+  {
+    const Tracing tracing(builder);
+    const Training training(7, 0);
+    for (const NamedParameter& p : named_parameters(const_cast<Net&>(planned))) builder.add_state(*p.parameter);
+    const Tensor in(builder.input(x.spec())), wanted(builder.input(target.spec()));
+    for (const Tensor& t : gradients(planned, in, wanted)) builder.add_output(t);
+  }
+  const Plan plan(builder.finish());
+  const auto workspace = plan.workspace();
+  const AnyTensor inputs[] = {x, target};
+  for (std::uint32_t step = 0; step < 3; ++step) {
+    const Training training(7, step);
+    const std::vector<Tensor> expected = gradients(eager, x, target);
+    plan.run(inputs, *workspace);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      CHECK_MESSAGE(max_difference(Tensor(workspace->output(i)), expected[i]) == 0, "step " << step << ", output " << i);
+    }
+    CHECK(max_difference(Tensor(planned.norm.running_mean), Tensor(eager.norm.running_mean)) == 0);
+  }
+}

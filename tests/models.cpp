@@ -1,0 +1,167 @@
+// Every model family against its reference, at a tiny configuration: every module's output, the loss, every gradient, five optimizer
+// steps. The golden files come from weights_tools (golden.py).
+#include <cstring>
+#include <string>
+
+#include <doctest/doctest.h>
+
+#include <ocellus/autograd/backward.hpp>
+#include <ocellus/graph/optimize.hpp>
+#include <ocellus/graph/plan.hpp>
+#include <ocellus/graph/summary.hpp>
+#include <ocellus/io/safetensors.hpp>
+#include <ocellus/losses.hpp>
+#include <ocellus/models/network.hpp>
+#include <ocellus/ops/resize.hpp>
+#include <ocellus/optim.hpp>
+#include <ocellus/testing/gradcheck.hpp>
+
+using namespace ocellus;
+
+namespace {
+
+struct Golden {
+  NamedTensors file;
+  std::unique_ptr<Network> network;
+
+  explicit Golden(const std::string& name) : file(read_safetensors(std::string(OCELLUS_TEST_DIR "/golden/") + name + ".safetensors")) {
+    network = make_network(Json::parse(file.metadata.at("config"), name));
+    load_parameters(network->parameters(), with_prefix("weight."), network->ignored_keys(), name);
+  }
+
+  NamedTensors with_prefix(const std::string& prefix) const {
+    NamedTensors list;
+    for (const NamedTensor& t : file) {
+      if (t.name.starts_with(prefix)) list.add(t.name.substr(prefix.size()), t.tensor);
+    }
+    return list;
+  }
+
+  // A tensor of the file with the channels last, if it is an image.
+  Tensor get(const std::string& key) const {
+    const Tensor t(file.at(key));
+    if (t.rank() != 4) return t;
+    Tensor y(Shape{t.dim(0), t.dim(2), t.dim(3), t.dim(1)});
+    const Index pixels = t.dim(2) * t.dim(3), channels = t.dim(1);
+    for (Index n = 0; n < t.dim(0); ++n) {
+      for (Index c = 0; c < channels; ++c) {
+        for (Index p = 0; p < pixels; ++p) y[(n * pixels + p) * channels + c] = t[(n * channels + c) * pixels + p];
+      }
+    }
+    return y;
+  }
+
+  Tensor loss(const Tensor& image, const BasicTensor<std::int64_t>& labels) const {
+    Tensor logits = network->forward(image);
+    if (network->task() == Task::segment) logits = resize(logits, Size2(labels.dim(1), labels.dim(2)));
+    return cross_entropy(logits, labels, {.ignore_index = network->ignore_index()});
+  }
+};
+
+void check_close(const std::string& what, const Tensor& ours, const Tensor& theirs, double relative, double floor = 0) {
+  REQUIRE_MESSAGE(ours.numel() == theirs.numel(), what << ": " << ours.shape().str() << " against " << theirs.shape().str());
+  const double bound = relative * std::max(max_abs(theirs), floor);
+  const double worst = max_difference(ours, theirs);
+  CHECK_MESSAGE(worst <= bound, what << ": off by " << worst << ", allowed " << bound);
+}
+
+// Modules run from the inputs on, so the first line that fails names the first module that diverges.
+class CompareOutputs : public ModuleObserver {
+ public:
+  CompareOutputs(const Golden& golden, const std::string& prefix) : golden_(golden), prefix_(prefix) {}
+  void output(const std::string& path, const AnyTensor& y) override {
+    if (!golden_.file.find(prefix_ + path)) return;
+    check_close(prefix_ + path, Tensor(y), golden_.get(prefix_ + path), 1e-5);
+    ++compared;
+  }
+  int compared = 0;
+
+ private:
+  const Golden& golden_;
+  std::string prefix_;
+};
+
+void check_outputs(const Golden& g, const std::string& prefix, const std::string& input) {
+  const Tensor x(g.file.at(input));
+  const NoGrad no_grad;
+  int compared = 0;
+  {
+    CompareOutputs compare(g, prefix + "output.");
+    check_close(prefix + "logits", g.network->forward(x), g.get(prefix + "output.logits"), 1e-5);
+    compared = compare.compared;
+  }
+  CHECK(compared > 10);
+
+  const AnyTensor inputs[] = {x};
+  const Plan traced(g.network->trace(x.shape()));
+  const auto workspace = traced.workspace();
+  const Tensor eager = g.network->forward(x);
+  CHECK_MESSAGE(max_difference(Tensor(AnyTensor::borrow(eager.spec(), traced.run(inputs, *workspace)[0].data, nullptr)), eager) <= 1e-5 * max_abs(eager),
+                "the plan as traced");
+  const Plan optimised(optimize(g.network->trace(x.shape())));
+  const auto second = optimised.workspace();
+  optimised.run(inputs, *second);
+  check_close(prefix + "logits of the optimised plan", Tensor(second->output(0)), g.get(prefix + "output.logits"), 1e-5);
+}
+
+void check_gradients(const Golden& g) {
+  const Tensor x(g.file.at("input_nhwc"));
+  const BasicTensor<std::int64_t> labels(g.file.at("labels"));
+  const Training training;
+  const Tensor loss = g.loss(x, labels);
+  CHECK(static_cast<double>(loss.item()) == doctest::Approx(static_cast<double>(Tensor(g.file.at("train.loss")).item())).epsilon(1e-5));
+  backward(loss);
+
+  double largest = 0;
+  for (const NamedTensor& t : g.with_prefix("train.grad.")) largest = std::max(largest, max_abs(Tensor(t.tensor)));
+  for (const NamedParameter& p : g.network->parameters()) {
+    if (!p.parameter->trainable()) {
+      if (const AnyTensor* after = g.file.find("train.buffer." + p.name)) check_close(p.name, *p.parameter, convert<float>(*after), 1e-5);
+      continue;
+    }
+    Parameter gradient = *p.parameter;  // brings the layout of the file along
+    const Tensor ours = p.parameter->grad();
+    REQUIRE_MESSAGE(ours, p.name << " has no gradient");
+    std::memcpy(gradient.data(), ours.data(), ours.spec().bytes());
+    check_close("gradient of " + p.name, Tensor(to_file(gradient)), Tensor(g.file.at("train.grad." + p.name)), 1e-5, 1e-3 * largest);
+  }
+}
+
+void check_adamw(const Golden& g) {
+  const Json settings = Json::parse(g.file.metadata.at("adamw"), "adamw");
+  const Tensor x(g.file.at("input_nhwc"));
+  const BasicTensor<std::int64_t> labels(g.file.at("labels"));
+  AdamW optimizer(g.network->parameters(), {.learning_rate = settings.get<double>("lr"),
+                                            .beta1 = settings.get<double>("beta1"),
+                                            .beta2 = settings.get<double>("beta2"),
+                                            .eps = settings.get<double>("eps"),
+                                            .weight_decay = settings.get<double>("weight_decay")});
+  for (int step = 0; step < 5; ++step) {
+    const Training training(0, static_cast<std::uint32_t>(step));
+    const Tensor loss = g.loss(x, labels);
+    const double theirs = static_cast<double>(Tensor(g.file.at("adamw.loss." + std::to_string(step))).item());
+    CHECK_MESSAGE(static_cast<double>(loss.item()) == doctest::Approx(theirs).epsilon(1e-4), "loss of AdamW step " << step);
+    optimizer.zero_grad();
+    backward(loss);
+    optimizer.step();
+  }
+}
+
+}  // namespace
+
+TEST_CASE("SegFormer equals the reference") {
+  check_outputs(Golden("segformer_tiny"), "eval.", "input_nhwc");
+  check_outputs(Golden("segformer_tiny"), "eval_odd.", "eval_odd.input_nhwc");
+  check_gradients(Golden("segformer_tiny"));
+  check_adamw(Golden("segformer_tiny"));
+}
+
+TEST_CASE("ViT equals the reference") {
+  check_outputs(Golden("vit_tiny"), "eval.", "input_nhwc");
+  check_outputs(Golden("vit_tiny"), "eval_interp.", "eval_interp.input_nhwc");
+  const Golden g("vit_tiny");
+  check_close("as many patches in another shape", g.network->forward(Tensor(g.file.at("eval_interp_same_count.input_nhwc"))),
+              g.get("eval_interp_same_count.output.logits"), 1e-5);
+  check_gradients(Golden("vit_tiny"));
+  check_adamw(Golden("vit_tiny"));
+}

@@ -1,0 +1,309 @@
+"""Makes the golden files that the C++ tests are held to.
+
+The reference computes in double precision from float32 weights and inputs, and the results are stored as float32:
+what a test measures is then the error of the code under test alone. README.md describes the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from .files import write_safetensors
+
+Tensors = dict[str, torch.Tensor]
+Golden = tuple[Tensors, dict[str, str]]
+
+# Seeds at which PyTorch's own float32 gradients stay well inside the tests' tolerance (tests/test_golden.py holds them
+# to a quarter of it); at an unlucky seed it is their rounding that a test would measure.
+SEGFORMER_SEED = 10
+VIT_SEED = 1
+SEED = 1
+ADAMW = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.05, "steps": 5}
+# Some gradients vanish in exact arithmetic (a key's bias moves all scores of a softmax alike; a constant before a batch
+# norm is subtracted again), and what float32 leaves of them is rounding. Tests compare a gradient with a floor tied to
+# the model's largest one, so that one must stand clear of this rounding: the last norm is scaled up, the classifier
+# down, which raises the classifier's gradient against all others and keeps the logits of order one.
+NORM_SCALE = 10.0
+CLASSIFIER_SCALE = 0.05
+# Modules that are the identity here: their output is their input, and one of them may run twice in a block.
+IDENTITIES = ("Dropout", "Identity", "SegformerDropPath")
+
+
+def _first_tensor(output: object) -> torch.Tensor | None:
+    if isinstance(output, torch.Tensor):
+        return output
+    if isinstance(output, tuple) and output and isinstance(output[0], torch.Tensor):
+        return output[0]
+    return getattr(output, "last_hidden_state", None)
+
+
+def capture(model: torch.nn.Module, run: Callable[[], torch.Tensor]) -> tuple[Tensors, torch.Tensor]:
+    """Runs the model and returns the output of every module by its path, and what `run` returned."""
+    outputs: Tensors = {}
+    handles = []
+
+    def watch(path: str) -> Callable:
+        def hook(_module: torch.nn.Module, _inputs: tuple, output: object) -> None:
+            tensor = _first_tensor(output)
+            if tensor is None:
+                return
+            if path in outputs:
+                raise RuntimeError(f"module '{path}' ran twice: its output has no single value")
+            outputs[path] = tensor.detach().clone()
+
+        return hook
+
+    for path, module in model.named_modules():
+        if path and type(module).__name__ not in IDENTITIES:
+            handles.append(module.register_forward_hook(watch(path)))
+    try:
+        result = run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs, result
+
+
+def _stored(tensor: torch.Tensor) -> torch.Tensor:
+    """float32 for every real number, own contiguous memory."""
+    result = tensor.detach()
+    if result.is_floating_point():
+        result = result.to(torch.float32)
+    return result.clone(memory_format=torch.contiguous_format)
+
+
+def _add_input(tensors: Tensors, prefix: str, nhwc: np.ndarray) -> torch.Tensor:
+    """Stores an image batch in both layouts and returns it as the reference takes it: (N, C, H, W), double."""
+    image = torch.from_numpy(nhwc)
+    tensors[f"{prefix}input_nhwc"] = image
+    tensors[f"{prefix}input"] = image.permute(0, 3, 1, 2).contiguous()
+    return tensors[f"{prefix}input"].double()
+
+
+def _add_evaluation(tensors: Tensors, prefix: str, model: torch.nn.Module, images: torch.Tensor, **options) -> None:
+    with torch.no_grad():
+        outputs, logits = capture(model, lambda: model(images, **options).logits)
+    for path, output in outputs.items():
+        tensors[f"{prefix}output.{path}"] = output
+    tensors[f"{prefix}output.logits"] = logits
+
+
+def _scale_head(norm: torch.nn.Module, classifier: torch.nn.Module) -> None:
+    with torch.no_grad():
+        norm.weight *= NORM_SCALE
+        norm.bias *= NORM_SCALE
+        classifier.weight *= CLASSIFIER_SCALE
+
+
+def _add_training(tensors: Tensors, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
+    """Loss and gradients in training mode (batch norm uses the batch and updates its running statistics), then the
+    losses of AdamW steps from the same initial weights."""
+    names = [name for name, _ in model.named_parameters()]
+    model.train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=ADAMW["lr"],
+        betas=(ADAMW["beta1"], ADAMW["beta2"]),
+        eps=ADAMW["eps"],
+        weight_decay=ADAMW["weight_decay"],
+    )
+    for step in range(ADAMW["steps"]):
+        optimizer.zero_grad(set_to_none=True)
+        result = model(images, labels=labels)
+        result.loss.backward()
+        tensors[f"adamw.loss.{step}"] = result.loss
+        if step == 0:
+            tensors["train.loss"] = result.loss
+            tensors["train.logits"] = result.logits
+            for name, parameter in zip(names, model.parameters()):
+                tensors[f"train.grad.{name}"] = parameter.grad.clone()
+            for name, buffer in model.named_buffers():
+                tensors[f"train.buffer.{name}"] = buffer.clone()
+        optimizer.step()
+    model.eval()
+
+
+def _model_metadata(model, seed: int) -> dict[str, str]:
+    return {
+        "config": model.config.to_json_string(),
+        "adamw": json.dumps(ADAMW),
+        "adamw_note": "every parameter is in one group and is decayed; training mode throughout; gradients not clipped",
+        "seed": str(seed),
+    }
+
+
+def make_segformer_tiny() -> Golden:
+    """SegFormer with odd widths, head sizes 8, 6, 5, 7; images whose maps the reduction ratios do not divide."""
+    from transformers import SegformerConfig
+
+    from .checkpoint import make_model, random_images
+
+    config = SegformerConfig(
+        hidden_sizes=[8, 12, 20, 28],
+        depths=[1, 2, 1, 1],
+        num_attention_heads=[1, 2, 4, 4],
+        sr_ratios=[4, 2, 2, 1],
+        mlp_ratios=[3, 4, 2, 3],
+        decoder_hidden_size=22,
+        num_labels=5,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        classifier_dropout_prob=0.0,
+        drop_path_rate=0.0,
+    )
+    model = make_model(config, SEGFORMER_SEED)
+    _scale_head(model.decode_head.batch_norm, model.decode_head.classifier)
+    tensors: Tensors = {f"weight.{name}": tensor.clone() for name, tensor in model.state_dict().items()}
+    model = model.double()
+
+    images = _add_input(tensors, "", random_images((2, 48, 40, 3), SEGFORMER_SEED + 1))
+    generator = np.random.default_rng(SEGFORMER_SEED + 2)
+    coarse = generator.choice(config.num_labels, (2, 6, 5), p=[0.15, 0.4, 0.15, 0.15, 0.15])
+    labels = np.repeat(np.repeat(coarse, 8, axis=1), 8, axis=2)
+    labels[generator.uniform(size=labels.shape) < 0.1] = config.semantic_loss_ignore_index
+    labels[1, 30:, :9] = config.semantic_loss_ignore_index
+    tensors["labels"] = torch.from_numpy(labels.astype(np.int64))
+
+    _add_evaluation(tensors, "eval.", model, images)
+    with torch.no_grad():
+        tensors["eval.loss"] = model(images, labels=tensors["labels"]).loss
+    odd = _add_input(tensors, "eval_odd.", random_images((1, 41, 53, 3), SEGFORMER_SEED + 3))
+    _add_evaluation(tensors, "eval_odd.", model, odd)
+    _add_training(tensors, model, images, tensors["labels"])
+    return tensors, _model_metadata(model, SEGFORMER_SEED)
+
+
+def make_vit_tiny() -> Golden:
+    """ViT, with its position table interpolated to other sizes, one of them with the table's own number of patches."""
+    from transformers import ViTConfig
+
+    from .checkpoint import make_model, random_images
+
+    config = ViTConfig(
+        hidden_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        intermediate_size=44,
+        image_size=32,
+        patch_size=8,
+        num_labels=5,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    model = make_model(config, VIT_SEED)
+    _scale_head(model.vit.layernorm, model.classifier)
+    tensors: Tensors = {f"weight.{name}": tensor.clone() for name, tensor in model.state_dict().items()}
+    model = model.double()
+
+    images = _add_input(tensors, "", random_images((3, 32, 32, 3), VIT_SEED + 1))
+    tensors["labels"] = torch.tensor([4, 0, 2], dtype=torch.int64)
+    _add_evaluation(tensors, "eval.", model, images)
+    with torch.no_grad():
+        tensors["eval.loss"] = model(images, labels=tensors["labels"]).loss
+    other = _add_input(tensors, "eval_interp.", random_images((1, 45, 61, 3), VIT_SEED + 3))
+    _add_evaluation(tensors, "eval_interp.", model, other, interpolate_pos_encoding=True)
+    same_count = _add_input(tensors, "eval_interp_same_count.", random_images((1, 16, 64, 3), VIT_SEED + 4))
+    with torch.no_grad():
+        logits = model(same_count, interpolate_pos_encoding=True).logits
+    tensors["eval_interp_same_count.output.logits"] = logits
+    _add_training(tensors, model, images, tensors["labels"])
+    return tensors, _model_metadata(model, VIT_SEED)
+
+
+def _make_ops() -> Golden:
+    from .golden_ops import make_ops
+
+    return make_ops(SEED)
+
+
+def _make_pillow_resize() -> Golden:
+    from .golden_images import make_pillow_resize
+
+    return make_pillow_resize(SEED)
+
+
+MAKERS: dict[str, Callable[[], Golden]] = {
+    "segformer_tiny": make_segformer_tiny,
+    "vit_tiny": make_vit_tiny,
+    "ops": _make_ops,
+    "pillow_resize": _make_pillow_resize,
+}
+
+
+def versions() -> dict[str, str]:
+    import PIL
+    import transformers
+
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def make(name: str) -> Golden:
+    """The tensors and the metadata of one golden file."""
+    tensors, metadata = MAKERS[name]()
+    return {key: _stored(tensor) for key, tensor in tensors.items()}, {**metadata, "versions": json.dumps(versions())}
+
+
+def difference(path: Path, tensors: Tensors) -> list[str]:
+    """What distinguishes the file from freshly made tensors: keys, shapes, and values beyond float32 rounding."""
+    problems = []
+    with safe_open(path, framework="pt") as file:
+        stored = {key: file.get_tensor(key) for key in file.keys()}
+    problems += [f"{key}: only in the file" for key in sorted(stored.keys() - tensors.keys())]
+    problems += [f"{key}: not in the file" for key in sorted(tensors.keys() - stored.keys())]
+    largest_gradient = max((t.abs().max().item() for k, t in tensors.items() if k.startswith("train.grad.")), default=0)
+    for key in sorted(stored.keys() & tensors.keys()):
+        a, b = stored[key], tensors[key]
+        if a.shape != b.shape or a.dtype != b.dtype:
+            problems.append(f"{key}: {a.dtype} {tuple(a.shape)} in the file, now {b.dtype} {tuple(b.shape)}")
+        elif a.numel() and not torch.equal(a, b):
+            error = (a.double() - b.double()).abs().max().item()
+            # Some gradients are zero in exact arithmetic; what is left of them is rounding.
+            floor = 1e-3 * largest_gradient if key.startswith("train.grad.") else 0
+            scale = max(b.double().abs().max().item(), floor)
+            if not error <= 1e-6 * scale:
+                problems.append(f"{key}: differs by {error:.3g}, its maximum is {scale:.3g}")
+    return problems
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="ocellus-golden", description=__doc__.splitlines()[0])
+    parser.add_argument("out_dir", metavar="OUT_DIR", type=Path)
+    parser.add_argument("--only", nargs="+", choices=sorted(MAKERS), help="make these files only")
+    parser.add_argument("--check", action="store_true", help="write nothing; compare with the files that are there")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    options.out_dir.mkdir(parents=True, exist_ok=True)
+    failed = False
+    for name in options.only or MAKERS:
+        path = options.out_dir / f"{name}.safetensors"
+        tensors, metadata = make(name)
+        if options.check:
+            problems = difference(path, tensors)
+            failed = failed or bool(problems)
+            print(f"{path}: {'ok' if not problems else 'DIFFERS'}")
+            for problem in problems:
+                print(f"  {problem}")
+        else:
+            write_safetensors(tensors, path, metadata)
+            print(f"{path}: {len(tensors)} tensors, {path.stat().st_size} bytes")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
