@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <new>
 #include <vector>
 
 #include <ocellus/kernels.hpp>
@@ -110,19 +111,29 @@ void report(const char* name, double flops, F&& f) {
   std::printf("%-34s %8.1f GFLOP/s  %3.0f %% of %.0f\n", name, rate, 100 * rate / limit, limit);
 }
 
-std::vector<float> numbers(Index n) {
-  std::vector<float> v(static_cast<std::size_t>(n));
+// As a tensor's memory: 64-byte aligned.
+template <class T>
+struct Aligned {
+  using value_type = T;
+  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64})); }
+  void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t{64}); }
+  friend bool operator==(Aligned, Aligned) { return true; }
+};
+using Numbers = std::vector<float, Aligned<float>>;
+
+Numbers numbers(Index n) {
+  Numbers v(static_cast<std::size_t>(n));
   for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<float>(i % 17) * 0.125f - 1;
   return v;
 }
 
 // mode: 'p' packed B with bias and ReLU, 'n' and 't' B given as it is or transposed, 'w' Aᵀ B (the gradient of a weight)
 void product(Index m, Index n, Index k, char mode) {
-  const std::vector<float> a = numbers(m * k);
-  const std::vector<float> b = numbers(n * k);
-  const std::vector<float> bias = numbers(n);
-  std::vector<float> c(static_cast<std::size_t>(m * n));
-  std::vector<float> packed(static_cast<std::size_t>(table<float>().gemm_packed_size(n, k)));
+  const Numbers a = numbers(m * k);
+  const Numbers b = numbers(n * k);
+  const Numbers bias = numbers(n);
+  Numbers c(static_cast<std::size_t>(m * n));
+  Numbers packed(static_cast<std::size_t>(table<float>().gemm_packed_size(n, k)));
   ocellus::kernels::Gemm<float> g;
   g.m = m;
   g.n = n;
@@ -161,12 +172,12 @@ void convolution(Index size, Index channels, Index out, Index kernel, Index stri
   s.out_height = s.out_width = (size + 2 * s.padding.h - kernel) / stride + 1;
   const Index pixels = batch * s.out_height * s.out_width;
   const Index weights = out * kernel * kernel * (channels / groups);
-  const std::vector<float> x = numbers(batch * size * size * channels);
-  const std::vector<float> weight = numbers(weights);
-  const std::vector<float> bias = numbers(out);
-  std::vector<float> packed(static_cast<std::size_t>(table<float>().conv_packed_size(s)));
+  const Numbers x = numbers(batch * size * size * channels);
+  const Numbers weight = numbers(weights);
+  const Numbers bias = numbers(out);
+  Numbers packed(static_cast<std::size_t>(table<float>().conv_packed_size(s)));
   table<float>().conv_pack(s, weight.data(), packed.data());
-  std::vector<float> y(static_cast<std::size_t>(pixels * out));
+  Numbers y(static_cast<std::size_t>(pixels * out));
   const double flops = 2.0 * static_cast<double>(pixels) * static_cast<double>(weights);
   char name[64];
   const auto named = [&](const char* what) {
@@ -184,8 +195,8 @@ void convolution(Index size, Index channels, Index out, Index kernel, Index stri
   c.epilogue.before = Act::relu;
   report(named("forward"), flops, [&] { table<float>().conv(c); });
   if (!backward) return;
-  std::vector<float> dx(x.size());
-  std::vector<float> dweight(weight.size());
+  Numbers dx(x.size());
+  Numbers dweight(weight.size());
   ocellus::kernels::ConvBackward<float> b;
   b.shape = s;
   b.x = x.data();
@@ -201,10 +212,12 @@ void convolution(Index size, Index channels, Index out, Index kernel, Index stri
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   ocellus::set_num_threads(argc > 1 ? std::atoi(argv[1]) : 1);
   std::printf("%s, %d thread(s)\n", table<float>().instruction_set, ocellus::num_threads());
   const Index packed[][3] = {{1024, 1024, 1024}, {16384, 32, 32},  {4096, 256, 64}, {1024, 640, 160}, {256, 1024, 256}, {256, 256, 1024},
                              {197, 768, 768},    {197, 3072, 768}, {197, 768, 3072}, {1, 1000, 2048},  {3136, 64, 576},  {37, 45, 33}};
+  product(512, 32, 32, 'p');
   for (const auto& s : packed) product(s[0], s[1], s[2], 'p');
   product(1024, 1024, 1024, 'n');
   product(4096, 256, 64, 't');

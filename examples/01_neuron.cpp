@@ -7,8 +7,7 @@
 // Expected: loss 30 at w = 3, 30.006 at w = 3.0001, gradient 60 three ways; w → 2 by gradient descent; a step too large diverges.
 #include <cstdio>
 
-#include <ocellus/losses.hpp>
-#include <ocellus/ops.hpp>
+#include <ocellus/ocellus.hpp>
 
 #include "expect.hpp"
 

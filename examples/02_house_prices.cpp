@@ -7,10 +7,7 @@
 // Expected: a = 3.831 k€/m², b = −27.09 k€, within 0.1 % of least squares; 100 m² are worth 356 k€.
 #include <cstdio>
 
-#include <ocellus/losses.hpp>
-#include <ocellus/nn.hpp>
-#include <ocellus/ops.hpp>
-#include <ocellus/optim.hpp>
+#include <ocellus/ocellus.hpp>
 
 #include "expect.hpp"
 

@@ -8,10 +8,8 @@
 // Expected: the same gradient (within 1e-6 of its largest entry), N + 1 = 2 834 passes against about 3; over 100 times faster.
 #include <cstdio>
 
-#include <ocellus/losses.hpp>
-#include <ocellus/ops.hpp>
-#include <ocellus/runtime/clock.hpp>
-#include <ocellus/testing/gradcheck.hpp>
+#include <ocellus/ocellus.hpp>
+#include <ocellus/testing.hpp>
 
 #include "expect.hpp"
 

@@ -8,12 +8,7 @@
 #include <cmath>
 #include <cstdio>
 
-#include <ocellus/graph/summary.hpp>
-#include <ocellus/losses.hpp>
-#include <ocellus/metrics.hpp>
-#include <ocellus/models/mlp.hpp>
-#include <ocellus/optim.hpp>
-#include <ocellus/vision/image_file.hpp>
+#include <ocellus/ocellus.hpp>
 
 #include "expect.hpp"
 

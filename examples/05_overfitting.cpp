@@ -13,24 +13,19 @@
 #include <string>
 #include <vector>
 
-#include <ocellus/io/file.hpp>
-#include <ocellus/losses.hpp>
-#include <ocellus/nn.hpp>
-#include <ocellus/ops.hpp>
-#include <ocellus/optim.hpp>
-#include <ocellus/vision/chart.hpp>
+#include <ocellus/ocellus.hpp>
 
 #include "expect.hpp"
 
 using namespace ocellus;
 
-struct Sample {
+struct Points {
   Tensor x, y;
 };
 
 // y = sin 3x with noise of deviation 0.3, x in [−1, 1]; x goes in as itself and its powers, so that the border can wiggle.
-Sample draw(Index count, std::uint64_t seed) {
-  Sample s{Tensor(Shape{count, 1}), Tensor(Shape{count, 1})};
+Points draw(Index count, std::uint64_t seed) {
+  Points s{Tensor(Shape{count, 1}), Tensor(Shape{count, 1})};
   RandomStream random(seed);
   for (Index i = 0; i < count; ++i) {
     s.x[i] = random.uniform(-1, 1);
@@ -56,7 +51,7 @@ struct Remedy {
 };
 
 // The test error every 20 steps.
-std::vector<double> train(const Remedy& r, const Sample& seen, const Sample& unseen, std::vector<double>& training_error) {
+std::vector<double> train(const Remedy& r, const Points& seen, const Points& unseen, std::vector<double>& training_error) {
   manual_seed(3);
   Net net(r.dropout);
   Adam optimizer(named_parameters(net), {.learning_rate = 2e-3});
@@ -84,7 +79,7 @@ std::vector<double> train(const Remedy& r, const Sample& seen, const Sample& uns
 }
 
 int main(int argc, char** argv) {
-  const Sample seen = draw(40, 1), unseen = draw(400, 2);
+  const Points seen = draw(40, 1), unseen = draw(400, 2);
   Chart chart;
   chart.title = "Overfitting: error on points the network has not seen";
   chart.x_label = "step / 20";

@@ -9,11 +9,7 @@
 #include <numeric>
 #include <vector>
 
-#include <ocellus/losses.hpp>
-#include <ocellus/metrics.hpp>
-#include <ocellus/models/lenet.hpp>
-#include <ocellus/optim.hpp>
-#include <ocellus/runtime/clock.hpp>
+#include <ocellus/ocellus.hpp>
 
 #include "digits.hpp"
 #include "expect.hpp"

@@ -10,14 +10,7 @@
 #include <numeric>
 #include <vector>
 
-#include <ocellus/losses.hpp>
-#include <ocellus/metrics.hpp>
-#include <ocellus/models/vit.hpp>
-#include <ocellus/ops/linear.hpp>
-#include <ocellus/ops/softmax.hpp>
-#include <ocellus/optim.hpp>
-#include <ocellus/runtime/clock.hpp>
-#include <ocellus/vision/image_file.hpp>
+#include <ocellus/ocellus.hpp>
 
 #include "digits.hpp"
 #include "expect.hpp"

@@ -132,17 +132,20 @@ TEST_CASE("backward may only read what it declared, and an op without gradient s
   CHECK_THROWS_WITH_AS(backward(call(Step{}, x), Tensor({2}, {1, 1})), "backward: step is not differentiable", UsageError);
 }
 
+namespace {
+struct Inner : Module<Inner> {
+  Parameter weight{Shape{3, 5}};
+  Tensor forward(const Tensor& x) const { return linear<float>(x, weight); }
+  OCELLUS_MODULE(Inner, weight)
+};
+struct Outer : Module<Outer> {
+  std::vector<Inner> layers{2};
+  Tensor forward(const Tensor& x) const { return layers[1](x); }
+  OCELLUS_MODULE(Outer, layers)
+};
+}  // namespace
+
 TEST_CASE("errors carry the module's path") {
-  struct Inner : Module<Inner> {
-    Parameter weight{Shape{3, 5}};
-    Tensor forward(const Tensor& x) const { return linear<float>(x, weight); }
-    OCELLUS_MODULE(Inner, weight)
-  };
-  struct Outer : Module<Outer> {
-    std::vector<Inner> layers{2};
-    Tensor forward(const Tensor& x) const { return layers[1](x); }
-    OCELLUS_MODULE(Outer, layers)
-  };
   const Outer outer;
   CHECK_THROWS_WITH_AS(outer(Tensor({2, 4})), "layers.1 | linear: last axis of x must equal in_features; got x=(2, 4), weight=(3, 5)", ShapeError);
 }

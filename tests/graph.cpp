@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <ocellus/autograd/backward.hpp>
+#include <ocellus/core/error.hpp>
 #include <ocellus/graph.hpp>
 #include <ocellus/losses.hpp>
 #include <ocellus/models/segformer.hpp>
@@ -15,7 +16,8 @@
 
 using namespace ocellus;
 
-// Every allocation of this program is counted.
+// Every allocation of this program is counted. g++ sees aligned_alloc and free behind the operators and takes them for a mismatch.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 namespace {
 thread_local long allocations = 0;
 void* counted(std::size_t bytes, std::size_t alignment) {
@@ -179,6 +181,6 @@ TEST_CASE("a traced training step gives the eager gradients, bit for bit") {
     for (std::size_t i = 0; i < expected.size(); ++i) {
       CHECK_MESSAGE(max_difference(Tensor(workspace->output(i)), expected[i]) == 0, "step " << step << ", output " << i);
     }
-    CHECK(max_difference(Tensor(planned.norm.running_mean), Tensor(eager.norm.running_mean)) == 0);
+    CHECK(max_difference(planned.norm.running_mean, eager.norm.running_mean) == 0);
   }
 }

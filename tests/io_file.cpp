@@ -41,7 +41,8 @@ struct FileSizeLimit {
 
 TEST_CASE("read_file and map_file give the file's bytes") {
   const TemporaryFolder folder;
-  const std::size_t sizes[] = {0, 1, 4095, (std::size_t{1} << 20) - 1, std::size_t{1} << 20, (std::size_t{1} << 20) + 5};
+  const std::size_t sizes[] = {
+      0, 1, 4095, (std::size_t{1} << 20) - 1, std::size_t{1} << 20, (std::size_t{1} << 20) + 5};
   for (const std::size_t size : sizes) {
     CAPTURE(size);
     std::string content(size, '\0');
@@ -79,10 +80,10 @@ TEST_CASE("what is no readable regular file is refused by name") {
   struct Row {
     std::string path, expected;
   };
-  const Row rows[] = {{folder / "none", "No such file"},       {folder.path(), "this is a folder"},
-                      {pipe, "this is a named pipe"},          {"/dev/null", "this is a device"},
-                      {"", "a file name was expected"},        {std::string("a\0b", 3), "NUL"},
-                      {loop, "symbolic links"},                {folder / "none/a", "No such file"}};
+  const Row rows[] = {{folder / "none", "No such file"}, {folder.path(), "this is a folder"},
+                      {pipe, "this is a named pipe"},    {"/dev/null", "this is a device"},
+                      {"", "a file name was expected"},  {std::string("a\0b", 3), "NUL"},
+                      {loop, "symbolic links"},          {folder / "none/a", "No such file"}};
   for (const Row& row : rows) {
     CAPTURE(row.path);
     CHECK(contains(file_error_of([&] { read_file(row.path); }), row.expected));
@@ -151,7 +152,8 @@ TEST_CASE("a writer that is killed leaves the old file or a complete new one") {
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) {
-      for (char c = 'a';; c = c == 'z' ? 'a' : static_cast<char>(c + 1)) write_file_atomically(path, std::string(size, c));
+      for (char c = 'a';; c = c == 'z' ? 'a' : static_cast<char>(c + 1))
+        write_file_atomically(path, std::string(size, c));
     }
     ::usleep(static_cast<useconds_t>(500 + 373 * round));
     ::kill(child, SIGKILL);

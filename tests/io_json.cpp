@@ -29,7 +29,8 @@ std::string nested(std::size_t levels, const std::string& open, const std::strin
 
 TEST_CASE("values come back with their types") {
   const Json json = parse(R"({"b": true, "i": -7, "big": 9223372036854775807, "d": 0.25, "e": 1e3, "s": "a\"\u00e9\n",
-                              "n": null, "sizes": [32, 64], "eps": [1, 2.5], "names": ["x", "y"], "nested": {"deep": [[1], [2, 3]]}})");
+                              "n": null, "sizes": [32, 64], "eps": [1, 2.5], "names": ["x", "y"],
+                              "nested": {"deep": [[1], [2, 3]]}})");
   CHECK(json.get<bool>("b"));
   CHECK(json.get<int>("i") == -7);
   CHECK(json.get<Index>("big") == INT64_MAX);
@@ -68,7 +69,8 @@ TEST_CASE("a wrong element is named with its path") {
   const Row rows[] = {
       {R"({"hidden_sizes": [32, 64, "x"]})", R"(config.json: hidden_sizes[2]: expected an integer, got "x")",
        [](const Json& j) { j.get<std::vector<Index>>("hidden_sizes"); }},
-      {R"({"a": -1})", "a: expected an integer from 0 to 4294967295, got -1", [](const Json& j) { j.get<std::uint32_t>("a"); }},
+      {R"({"a": -1})", "a: expected an integer from 0 to 4294967295, got -1",
+       [](const Json& j) { j.get<std::uint32_t>("a"); }},
       {R"({"a": -1})", "a: expected an integer from 0", [](const Json& j) { j.get<std::size_t>("a"); }},
       {R"({"a": 3.9})", "a: expected an integer, got 3.9", [](const Json& j) { j.get<int>("a"); }},
       {R"({"a": 3.0})", "a: expected an integer, got 3", [](const Json& j) { j.get<int>("a"); }},
@@ -77,7 +79,8 @@ TEST_CASE("a wrong element is named with its path") {
       {R"({"a": 18446744073709551616})", "a: expected an integer, got 18446744073709551616",
        [](const Json& j) { j.get<std::uint64_t>("a"); }},
       {R"({"a": 9223372036854775808})", "a: expected an integer", [](const Json& j) { j.get<std::uint64_t>("a"); }},
-      {R"({"a": 2147483648})", "a: expected an integer from -2147483648 to 2147483647", [](const Json& j) { j.get<int>("a"); }},
+      {R"({"a": 2147483648})", "a: expected an integer from -2147483648 to 2147483647",
+       [](const Json& j) { j.get<int>("a"); }},
       {R"({"a": true})", "a: expected an integer, got true", [](const Json& j) { j.get<int>("a"); }},
       {R"({"a": 1})", "a: expected true or false, got 1", [](const Json& j) { j.get<bool>("a"); }},
       {R"({"a": "1"})", "a: expected a number, got \"1\"", [](const Json& j) { j.get<double>("a"); }},
@@ -90,7 +93,8 @@ TEST_CASE("a wrong element is named with its path") {
       {R"({"a": 5})", "a: expected an object, got 5", [](const Json& j) { j.at("a").at("c"); }},
       {R"({"a": 5})", "a: expected an array or an object, got 5", [](const Json& j) { j.at("a").at(Index{0}); }},
       {R"({"a": [5]})", "a: has 1 elements, number 1 was asked for", [](const Json& j) { j.at("a").at(1); }},
-      {R"([{"x y": [1]}])", "[0][\"x y\"][0]: expected a string", [](const Json& j) { j.at(0).at("x y").at(0).get<std::string>(); }},
+      {R"([{"x y": [1]}])", "[0][\"x y\"][0]: expected a string",
+       [](const Json& j) { j.at(0).at("x y").at(0).get<std::string>(); }},
       {R"({"a": 5})", "a: must divide the heads", [](const Json& j) { j.at("a").fail("must divide the heads"); }},
   };
   for (const Row& row : rows) {
@@ -197,15 +201,23 @@ TEST_CASE("a file is read by its path") {
 TEST_CASE("the writer is ordered, escaped and exact") {
   JsonWriter json;
   json.begin_object().field("z", 1).field("a", true).key("n").value(nullptr).field("t", "q\"\\\n\x01\x1f/\x7f");
-  json.field("f", 0.1f).field("d", 0.1).field("nan", std::nan("")).field("inf", -std::numeric_limits<float>::infinity());
+  json.field("f", 0.1f)
+      .field("d", 0.1)
+      .field("nan", std::nan(""))
+      .field("inf", -std::numeric_limits<float>::infinity());
   json.field("v", std::vector<Index>{1, 2}).key("o").begin_object().end_object().key("e").begin_array().end_array();
   json.field("u", UINT64_MAX).field("i", INT64_MIN).field("names", std::vector<std::string>{"x"});
-  json.field("flags", std::vector<bool>{true, false}).field("bad", "a\xff\xc3(\xe2\x82").field("utf8", "\xc3\xa9\xf0\x9f\x98\x80");
+  json.field("flags", std::vector<bool>{true, false})
+      .field("bad", "a\xff\xc3(\xe2\x82")
+      .field("utf8", "\xc3\xa9\xf0\x9f\x98\x80");
   json.end_object();
-  CHECK(json.str() ==
-        "{\"z\":1,\"a\":true,\"n\":null,\"t\":\"q\\\"\\\\\\n\\u0001\\u001f/\x7f\",\"f\":0.1,\"d\":0.1,\"nan\":null,\"inf\":null,"
-        "\"v\":[1,2],\"o\":{},\"e\":[],\"u\":18446744073709551615,\"i\":-9223372036854775808,\"names\":[\"x\"],"
-        "\"flags\":[true,false],\"bad\":\"a\xef\xbf\xbd\xef\xbf\xbd(\xef\xbf\xbd\xef\xbf\xbd\",\"utf8\":\"\xc3\xa9\xf0\x9f\x98\x80\"}");
+  CHECK(
+      json.str() ==
+      "{\"z\":1,\"a\":true,\"n\":null,\"t\":\"q\\\"\\\\\\n\\u0001\\u001f/\x7f\",\"f\":0.1,\"d\":0.1,"
+      "\"nan\":null,\"inf\":null,"
+      "\"v\":[1,2],\"o\":{},\"e\":[],\"u\":18446744073709551615,\"i\":-9223372036854775808,\"names\":[\"x\"],"
+      "\"flags\":[true,false],\"bad\":\"a\xef\xbf\xbd\xef\xbf\xbd(\xef\xbf\xbd\xef\xbf\xbd\","
+      "\"utf8\":\"\xc3\xa9\xf0\x9f\x98\x80\"}");
   CHECK(parse(json.str()).is_object());
 
   JsonWriter pretty(2);

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <new>
 #include <string>
 #include <vector>
@@ -78,7 +78,8 @@ std::string repeated(const std::string& text, std::size_t bytes) {
 
 std::string safetensors(const std::string& header) { return little(std::uint64_t{header.size()}) + header; }
 
-// A deflate stream of fixed Huffman codes: one zero byte, then runs of 258. Every run is 13 bits: length code 285, distance 1.
+// A deflate stream of fixed Huffman codes: one zero byte, then runs of 258. Every run is 13 bits: length code 285,
+// distance 1.
 std::string zeros_stream(std::size_t runs) {
   std::string stream;
   unsigned bits = 0;
@@ -105,17 +106,17 @@ std::string zeros_stream(std::size_t runs) {
 struct Cost {
   std::string error;
   std::size_t bytes;
-  double seconds;
+  double seconds;  // of this processor, whatever else it does
 };
 
 template <class F>
 Cost cost_of(F&& f) {
   const std::size_t before = held;
   most = before;
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();
   Cost cost;
   cost.error = file_error_of(f);
-  cost.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  cost.seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   cost.bytes = most - before;
   return cost;
 }
@@ -125,8 +126,11 @@ Cost cost_of(F&& f) {
 TEST_CASE("claims that the file does not keep cost next to nothing") {
   const auto read = [](std::string_view file) { read_safetensors(bytes_of(file), "x"); };
   const std::string entry = R"({"a":{"dtype":"F32","shape":[250000000000],"data_offsets":[0,1000000000000]}})";
-  const std::string npy = std::string("\x93NUMPY\1\0\x50\0", 10) + "{'descr': '<f4', 'fortran_order': True, 'shape': (250000000000,)}" + std::string(14, ' ') + "\n";
-  const std::string gzip = std::string("\x1f\x8b\x08\0\0\0\0\0\0\0\1\0\0\xff\xff", 15) + little(std::uint32_t{0}) + little(std::uint32_t{1'000'000'000});
+  const std::string npy = std::string("\x93NUMPY\1\0\x50\0", 10) +
+                          "{'descr': '<f4', 'fortran_order': True, 'shape': (250000000000,)}" + std::string(14, ' ') +
+                          "\n";
+  const std::string gzip = std::string("\x1f\x8b\x08\0\0\0\0\0\0\0\1\0\0\xff\xff", 15) + little(std::uint32_t{0}) +
+                           little(std::uint32_t{1'000'000'000});
   const std::size_t limit = 1 << 20;
   CHECK(cost_of([&] { read(little(std::uint64_t{16} << 20)); }).bytes < limit);
   CHECK(cost_of([&] { read(little(UINT64_MAX) + "{}"); }).bytes < limit);
@@ -168,15 +172,16 @@ TEST_CASE("a packed file earns its memory with data") {
   const std::size_t size = 1 + 258 * runs;
   const std::string stream = zeros_stream(runs);
   const std::string header("\x1f\x8b\x08\0\0\0\0\0\0\0", 10);
-  const std::string honest = header + stream + little(crc32(as_bytes(std::string(size, '\0')))) + little(static_cast<std::uint32_t>(size));
+  const std::string honest =
+      header + stream + little(crc32(as_bytes(std::string(size, '\0')))) + little(static_cast<std::uint32_t>(size));
   CHECK(gunzip(bytes_of(honest), "x").size() == size);
 
-  // As long, but broken after the first run: it claims as much and has nothing to show.
+  // As long, but with an end after the first runs: it claims as much and has nothing to show.
   std::string broken = honest;
-  std::fill(broken.begin() + 20, broken.end() - 8, '\xff');
+  std::fill(broken.begin() + 20, broken.end() - 8, '\0');
   const Bytes bytes = bytes_of(broken);
   const Cost cost = cost_of([&] { gunzip(bytes, "x"); });
-  CHECK(contains(cost.error, "the deflate stream is damaged"));
+  CHECK(contains(cost.error, " were announced"));
   CHECK(cost.bytes < 2 * broken.size() + (std::size_t{65} << 20));
 }
 
@@ -184,7 +189,8 @@ TEST_CASE("a hundred thousand tensors are read quickly") {
   const std::size_t n = 100'000;
   std::string header = "{";
   for (std::size_t i = 0; i < n; ++i) {
-    header += (i ? ",\"layer." : "\"layer.") + std::to_string(i) + R"(.weight":{"dtype":"U8","shape":[1],"data_offsets":[)" + std::to_string(i) + "," +
+    header += (i ? ",\"layer." : "\"layer.") + std::to_string(i) +
+              R"(.weight":{"dtype":"U8","shape":[1],"data_offsets":[)" + std::to_string(i) + "," +
               std::to_string(i + 1) + "]}";
   }
   const Bytes bytes = bytes_of(safetensors(header + "}") + std::string(n, 'x'));

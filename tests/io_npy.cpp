@@ -17,7 +17,8 @@ using namespace io_test;
 namespace {
 
 std::string npy(const std::string& header, const std::string& data, char major = 1) {
-  const std::string length = major == 1 ? little(static_cast<std::uint16_t>(header.size())) : little(static_cast<std::uint32_t>(header.size()));
+  const std::string length = major == 1 ? little(static_cast<std::uint16_t>(header.size()))
+                                        : little(static_cast<std::uint32_t>(header.size()));
   return std::string("\x93NUMPY") + major + '\0' + length + header + data;
 }
 
@@ -62,17 +63,20 @@ std::string zip(const std::vector<ZipParts>& parts, const std::string& comment =
   for (const ZipParts& p : parts) {
     const auto offset = p.offset == UINT32_MAX ? static_cast<std::uint32_t>(file.size()) : p.offset;
     const auto packed = p.packed == UINT32_MAX ? static_cast<std::uint32_t>(p.data.size()) : p.packed;
-    const std::string middle = little(p.flags) + little(p.method) + little(std::uint32_t{0}) + little(p.crc) + little(packed) + little(p.size);
-    file += little(std::uint32_t{0x04034b50}) + little(std::uint16_t{20}) + middle + little(static_cast<std::uint16_t>(p.local_name.size())) +
-            little(std::uint16_t{0}) + p.local_name + p.data;
-    directory += little(std::uint32_t{0x02014b50}) + little(std::uint32_t{20}) + middle + little(static_cast<std::uint16_t>(p.name.size())) +
-                 little(static_cast<std::uint16_t>(p.extra.size())) + std::string(10, '\0') + little(offset) + p.name + p.extra;
-    directory.replace(directory.size() - p.name.size() - p.extra.size() - 14, 10, std::string(10, '\0'));
+    const std::string middle =
+        little(p.flags) + little(p.method) + little(std::uint32_t{0}) + little(p.crc) + little(packed) + little(p.size);
+    file += little(std::uint32_t{0x04034b50}) + little(std::uint16_t{20}) + middle +
+            little(static_cast<std::uint16_t>(p.local_name.size())) + little(std::uint16_t{0}) + p.local_name + p.data;
+    directory += little(std::uint32_t{0x02014b50}) + little(std::uint32_t{20}) + middle +
+                 little(static_cast<std::uint16_t>(p.name.size())) +
+                 little(static_cast<std::uint16_t>(p.extra.size())) + std::string(10, '\0') + little(offset) + p.name +
+                 p.extra;
   }
   const auto begin = static_cast<std::uint32_t>(file.size());
   const auto count = static_cast<std::uint16_t>(parts.size());
-  return file + directory + little(std::uint32_t{0x06054b50}) + little(std::uint32_t{0}) + little(count) + little(count) +
-         little(static_cast<std::uint32_t>(directory.size())) + little(begin) + little(static_cast<std::uint16_t>(comment.size())) + comment;
+  return file + directory + little(std::uint32_t{0x06054b50}) + little(std::uint32_t{0}) + little(count) +
+         little(count) + little(static_cast<std::uint32_t>(directory.size())) + little(begin) +
+         little(static_cast<std::uint16_t>(comment.size())) + comment;
 }
 
 std::string npz_error_of(std::string_view file) {
@@ -120,22 +124,27 @@ TEST_CASE("every element type NumPy has survives memory and file") {
 TEST_CASE("the written header is NumPy's") {
   const std::string file = small_npy();
   CHECK(file.substr(0, 10) == std::string("\x93NUMPY\x01\x00\x76\x00", 10));
-  CHECK(file.substr(10, 118) == "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }" + std::string(58, ' ') + "\n");
+  CHECK(file.substr(10, 118) ==
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }" + std::string(58, ' ') + "\n");
 }
 
 TEST_CASE("versions 1 to 3 and every spelling of the header are read") {
   const std::string data(24, '\x05');
-  const AnyTensor expected = read_npy(bytes_of(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n", data)), "x");
+  const AnyTensor expected =
+      read_npy(bytes_of(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n", data)), "x");
   CHECK(expected.shape() == Shape{2, 3});
-  for (const char* header : {"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)}", "{\"shape\":(2,3),\"fortran_order\":False,\"descr\":\"<f4\"}",
+  for (const char* header : {"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)}",
+                             "{\"shape\":(2,3),\"fortran_order\":False,\"descr\":\"<f4\"}",
                              " { 'descr' : '<f4' , 'fortran_order' : False , 'shape' : ( 2 , 3 , ) } \n"}) {
-    for (const char major : {'\1', '\2', '\3'}) CHECK(same(read_npy(bytes_of(npy(header, data, major)), "x"), expected));
+    for (const char major : {'\1', '\2', '\3'})
+      CHECK(same(read_npy(bytes_of(npy(header, data, major)), "x"), expected));
   }
   struct Row {
     std::string code;
     DType type;
   };
-  const Row rows[] = {{"|u1", DType::u8}, {"<u1", DType::u8}, {"|b1", DType::u8}, {"|i1", DType::i8}, {"<i1", DType::i8}, {"<f2", DType::f16}};
+  const Row rows[] = {{"|u1", DType::u8}, {"<u1", DType::u8}, {"|b1", DType::u8},
+                      {"|i1", DType::i8}, {"<i1", DType::i8}, {"<f2", DType::f16}};
   for (const Row& row : rows) {
     const std::string header = "{'descr': '" + row.code + "', 'fortran_order': False, 'shape': (4,)}";
     CHECK(read_npy(bytes_of(npy(header, std::string(4 * size_of(row.type), '\1'))), "x").dtype() == row.type);
@@ -149,7 +158,8 @@ TEST_CASE("Fortran order is converted") {
       for (std::int32_t i = 0; i < 2; ++i) data += little(i * 100 + j * 10 + k);
     }
   }
-  const BasicTensor<std::int32_t> x(read_npy(bytes_of(npy("{'descr': '<i4', 'fortran_order': True, 'shape': (2, 3, 4)}", data)), "x"));
+  const BasicTensor<std::int32_t> x(
+      read_npy(bytes_of(npy("{'descr': '<i4', 'fortran_order': True, 'shape': (2, 3, 4)}", data)), "x"));
   int wrong = 0;
   for (Index i = 0; i < 2; ++i) {
     for (Index j = 0; j < 3; ++j) {
@@ -215,7 +225,8 @@ TEST_CASE("every bad .npy file is refused with its reason") {
       {with("'<f4'", "False", "()"), "needs 4 bytes of data, the file has 24"},
       {with("'<f8'", "False", "(2, 3)"), "needs 48 bytes of data, the file has 24"},
   };
-  for (const char* code : {"'>f4'", "'=f4'", "'f4'", "'<f16'", "'<c8'", "'|O'", "'|S3'", "'<U3'", "'<i2'", "'<u4'", "'|V2'", "''", "'<M8[ns]'"}) {
+  for (const char* code : {"'>f4'", "'=f4'", "'f4'", "'<f16'", "'<c8'", "'|O'", "'|S3'", "'<U3'", "'<i2'", "'<u4'",
+                           "'|V2'", "''", "'<M8[ns]'"}) {
     rows.push_back({with(code, "False", "(2, 3)"), "are not supported; save the array as"});
   }
   const std::string good = small_npy();
@@ -249,7 +260,8 @@ TEST_CASE("an archive gives its arrays by name") {
   const std::string b(to_npy_bytes(counting({{4}, DType::i64}, 9)).text());
   for (const bool packed : {false, true}) {
     const auto part = packed ? deflated : stored;
-    const NamedTensors tensors = read_npz(bytes_of(zip({part("a.npy", a), part("layer/b.npy", b)}, packed ? "a comment" : "")), "x");
+    const NamedTensors tensors =
+        read_npz(bytes_of(zip({part("a.npy", a), part("layer/b.npy", b)}, packed ? "a comment" : "")), "x");
     REQUIRE(tensors.size() == 2);
     CHECK(same(tensors.at("a"), counting({{2, 3}, DType::f32}, 1)));
     CHECK(same(tensors.at("layer/b"), counting({{4}, DType::i64}, 9)));
@@ -270,7 +282,8 @@ TEST_CASE("what NumPy compressed is read") {
 TEST_CASE("ZIP64 sizes are read") {
   ZipParts part = stored("a.npy", small_npy());
   const std::uint64_t n = part.size;
-  part.extra = little(std::uint16_t{0xcafe}) + little(std::uint16_t{2}) + "xx" + little(std::uint16_t{1}) + little(std::uint16_t{16}) + little(n) + little(n);
+  part.extra = little(std::uint16_t{0xcafe}) + little(std::uint16_t{2}) + "xx" + little(std::uint16_t{1}) +
+               little(std::uint16_t{16}) + little(n) + little(n);
   part.size = UINT32_MAX;
   std::string file = zip({part});
   const std::size_t directory = file.find("PK\1\2");
@@ -279,9 +292,11 @@ TEST_CASE("ZIP64 sizes are read") {
 
   // The same with a ZIP64 end record.
   const std::size_t end = file.find("PK\5\6");
-  const std::string end64 = little(std::uint32_t{0x06064b50}) + little(std::uint64_t{44}) + std::string(12, '\0') + little(std::uint64_t{1}) +
-                            little(std::uint64_t{1}) + little(std::uint64_t{end - directory}) + little(std::uint64_t{directory});
-  const std::string locator = little(std::uint32_t{0x07064b50}) + little(std::uint32_t{0}) + little(std::uint64_t{end}) + little(std::uint32_t{1});
+  const std::string end64 = little(std::uint32_t{0x06064b50}) + little(std::uint64_t{44}) + std::string(12, '\0') +
+                            little(std::uint64_t{1}) + little(std::uint64_t{1}) +
+                            little(std::uint64_t{end - directory}) + little(std::uint64_t{directory});
+  const std::string locator = little(std::uint32_t{0x07064b50}) + little(std::uint32_t{0}) +
+                              little(std::uint64_t{end}) + little(std::uint32_t{1});
   std::string end_record = file.substr(end);
   end_record.replace(16, 4, "\xff\xff\xff\xff");
   const std::string large = file.substr(0, end) + end64 + locator + end_record;
@@ -328,7 +343,11 @@ TEST_CASE("every bad archive is refused with its reason") {
   rows.push_back({changed([](ZipParts& p) { p.size += 1; }), "its two sizes differ"});
   rows.push_back({changed([](ZipParts& p) { p.size = p.packed = 1'000'000; }), "runs into the directory"});
   rows.push_back({changed([](ZipParts& p) { p.size = p.packed = 0xfffffffe; }), "runs into the directory"});
-  rows.push_back({changed([](ZipParts& p) { p.size = 0; p.packed = 0; }), "does not match its CRC-32"});
+  rows.push_back({changed([](ZipParts& p) {
+                    p.size = 0;
+                    p.packed = 0;
+                  }),
+                  "does not match its CRC-32"});
   rows.push_back({changed([](ZipParts& p) { p.local_name = "b.npy"; }), "the entry is not \"a.npy\""});
   rows.push_back({changed([](ZipParts& p) { p.local_name = "aa.npy"; }), "the entry is not \"a.npy\""});
   rows.push_back({changed([](ZipParts& p) { p.offset = 1; }), "no entry begins where"});
@@ -353,7 +372,8 @@ TEST_CASE("every bad archive is refused with its reason") {
   rows.push_back({zip({outer, inner}), "overlaps the entry before it"});
 
   const std::string good = zip({stored("a.npy", a), deflated("b.npy", a)});
-  for (std::size_t n = 0; n < good.size(); ++n) rows.push_back({good.substr(0, n), n < 22 ? "too short" : "there is no end record"});
+  for (std::size_t n = 0; n < good.size(); ++n)
+    rows.push_back({good.substr(0, n), n < 22 ? "too short" : "there is no end record"});
   for (std::size_t at = good.find("PK\1\2"); at < good.size(); ++at) {
     for (const int flip : {1, 128, 255}) {
       std::string file = good;

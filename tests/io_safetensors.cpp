@@ -21,7 +21,8 @@ std::string file_with(const std::string& header, std::size_t data_bytes) {
   return little(std::uint64_t{header.size()}) + header + std::string(data_bytes, '\x11');
 }
 
-std::string entry(const std::string& name, const std::string& dtype, const std::string& shape, const std::string& offsets) {
+std::string entry(const std::string& name, const std::string& dtype, const std::string& shape,
+                  const std::string& offsets) {
   return "\"" + name + "\":{\"dtype\":" + dtype + ",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}";
 }
 
@@ -63,13 +64,14 @@ struct BadFile {
 };
 
 // One tensor, one field replaced.
-BadFile bad_field(const std::string& what, const std::string& dtype, const std::string& shape, const std::string& offsets,
-                  const std::string& expected) {
+BadFile bad_field(const std::string& what, const std::string& dtype, const std::string& shape,
+                  const std::string& offsets, const std::string& expected) {
   return {what, file_with("{" + entry("a", dtype, shape, offsets) + "}", 16), expected};
 }
 
 std::vector<BadFile> manifest() {
-  const std::string good_header = "{" + entry("a", "\"F32\"", "[2]", "[0,8]") + "," + entry("b", "\"U8\"", "[8]", "[8,16]") + "}";
+  const std::string good_header =
+      "{" + entry("a", "\"F32\"", "[2]", "[0,8]") + "," + entry("b", "\"U8\"", "[8]", "[8,16]") + "}";
   const std::string good = file_with(good_header, 16);
   std::vector<BadFile> rows;
 
@@ -82,7 +84,8 @@ std::vector<BadFile> manifest() {
     rows.push_back({"length byte " + std::to_string(byte) + " is 255", file,
                     byte < 3 ? "the file ends inside of the header" : "(Limits::header_bytes)"});
   }
-  for (const std::uint64_t n : {UINT64_MAX, UINT64_MAX - 7, UINT64_MAX - 8, std::uint64_t{1} << 63, std::uint64_t{100'000'001}}) {
+  for (const std::uint64_t n :
+       {UINT64_MAX, UINT64_MAX - 7, UINT64_MAX - 8, std::uint64_t{1} << 63, std::uint64_t{100'000'001}}) {
     rows.push_back({"huge length", little(n) + good.substr(8), "(Limits::header_bytes)"});
   }
   for (const int step : {-3, -1, 1, 2, 16}) {
@@ -92,7 +95,9 @@ std::vector<BadFile> manifest() {
 
   // Truncation at every byte, junk at the end, junk at the start.
   for (std::size_t n = 0; n < good.size(); ++n) {
-    const char* expected = n < 8 ? "inside of the header's length" : n < 8 + good_header.size() ? "inside of the header:" : "past the file's";
+    const char* expected = n < 8                        ? "inside of the header's length"
+                           : n < 8 + good_header.size() ? "inside of the header:"
+                                                        : "past the file's";
     rows.push_back({"truncated to " + std::to_string(n), good.substr(0, n), expected});
   }
   rows.push_back({"one byte after the end", good + "x", "1 bytes after the last tensor belong to none"});
@@ -127,31 +132,50 @@ std::vector<BadFile> manifest() {
       {"{\"__metadata__\":{},\"__metadata__\":{}}", "the key \"__metadata__\" stands there twice"},
       {"{\"a\":[" + std::string(10'000, '0') + "]}", "not valid JSON"},
   };
-  for (const auto& [header, expected] : headers) rows.push_back({"header " + header.substr(0, 30), file_with(header, 0), expected});
+  for (const auto& [header, expected] : headers)
+    rows.push_back({"header " + header.substr(0, 30), file_with(header, 0), expected});
 
   // Entries as a whole.
   const std::string a = entry("a", "\"F32\"", "[2]", "[0,8]");
-  const auto two = [](const std::string& first, const std::string& second) { return file_with("{" + first + "," + second + "}", 16); };
-  rows.push_back({"duplicate name", two(a, entry("a", "\"F32\"", "[2]", "[8,16]")), "the key \"a\" stands there twice"});
-  rows.push_back({"duplicate name, escaped", two(a, entry("\\u0061", "\"F32\"", "[2]", "[8,16]")), "stands there twice"});
-  rows.push_back({"duplicate field", file_with(R"({"a":{"dtype":"U8","dtype":"U8","shape":[16],"data_offsets":[0,16]}})", 16),
+  const auto two = [](const std::string& first, const std::string& second) {
+    return file_with("{" + first + "," + second + "}", 16);
+  };
+  rows.push_back(
+      {"duplicate name", two(a, entry("a", "\"F32\"", "[2]", "[8,16]")), "the key \"a\" stands there twice"});
+  rows.push_back(
+      {"duplicate name, escaped", two(a, entry("\\u0061", "\"F32\"", "[2]", "[8,16]")), "stands there twice"});
+  rows.push_back({"duplicate field",
+                  file_with(R"({"a":{"dtype":"U8","dtype":"U8","shape":[16],"data_offsets":[0,16]}})", 16),
                   "a: the key \"dtype\" stands there twice"});
   rows.push_back({"unknown field", file_with(R"({"a":{"dtype":"U8","shape":[16],"data_offsets":[0,16],"x":1}})", 16),
                   "a.x: is no field of a tensor"});
-  rows.push_back({"no dtype", file_with(R"({"a":{"shape":[16],"data_offsets":[0,16]}})", 16), "a: the key \"dtype\" is missing"});
-  rows.push_back({"no shape", file_with(R"({"a":{"dtype":"U8","data_offsets":[0,16]}})", 16), "a: the key \"shape\" is missing"});
-  rows.push_back({"no offsets", file_with(R"({"a":{"dtype":"U8","shape":[16]}})", 16), "a: the key \"data_offsets\" is missing"});
+  rows.push_back(
+      {"no dtype", file_with(R"({"a":{"shape":[16],"data_offsets":[0,16]}})", 16), "a: the key \"dtype\" is missing"});
+  rows.push_back(
+      {"no shape", file_with(R"({"a":{"dtype":"U8","data_offsets":[0,16]}})", 16), "a: the key \"shape\" is missing"});
+  rows.push_back(
+      {"no offsets", file_with(R"({"a":{"dtype":"U8","shape":[16]}})", 16), "a: the key \"data_offsets\" is missing"});
   rows.push_back({"empty name", two(a, entry("", "\"F32\"", "[2]", "[8,16]")), "a tensor has no name"});
   rows.push_back({"NUL in a name", two(a, entry("b\\u0000", "\"F32\"", "[2]", "[8,16]")), "contains a NUL"});
-  rows.push_back({"long name", two(a, entry(std::string(1025, 'n'), "\"F32\"", "[2]", "[8,16]")), "has 1025 bytes, the limit is 1024"});
-  rows.push_back({"the same data twice", two(entry("a", "\"F32\"", "[4]", "[0,16]"), entry("b", "\"F32\"", "[4]", "[0,16]")), "overlaps"});
-  rows.push_back({"overlap by one byte", two(entry("a", "\"U8\"", "[9]", "[0,9]"), entry("b", "\"U8\"", "[8]", "[8,16]")), "overlaps"});
-  rows.push_back({"one inside the other", two(entry("a", "\"U8\"", "[16]", "[0,16]"), entry("b", "\"U8\"", "[4]", "[4,8]")), "overlaps"});
-  rows.push_back({"hole at the start", two(entry("a", "\"U8\"", "[7]", "[1,8]"), entry("b", "\"U8\"", "[8]", "[8,16]")), "leaves a hole"});
-  rows.push_back({"hole between", two(entry("a", "\"U8\"", "[7]", "[0,7]"), entry("b", "\"U8\"", "[8]", "[8,16]")), "leaves a hole"});
-  rows.push_back({"hole at the end", two(entry("a", "\"U8\"", "[8]", "[0,8]"), entry("b", "\"U8\"", "[7]", "[8,15]")), "1 bytes after the last"});
-  rows.push_back({"empty tensor in a hole", two(entry("a", "\"U8\"", "[15]", "[0,15]"), entry("b", "\"U8\"", "[0]", "[16,16]")), "leaves a hole"});
-  rows.push_back({"empty tensor inside another", two(entry("a", "\"U8\"", "[16]", "[0,16]"), entry("b", "\"U8\"", "[0]", "[4,4]")), "overlaps"});
+  rows.push_back({"long name", two(a, entry(std::string(1025, 'n'), "\"F32\"", "[2]", "[8,16]")),
+                  "has 1025 bytes, the limit is 1024"});
+  rows.push_back({"the same data twice",
+                  two(entry("a", "\"F32\"", "[4]", "[0,16]"), entry("b", "\"F32\"", "[4]", "[0,16]")), "overlaps"});
+  rows.push_back({"overlap by one byte",
+                  two(entry("a", "\"U8\"", "[9]", "[0,9]"), entry("b", "\"U8\"", "[8]", "[8,16]")), "overlaps"});
+  rows.push_back({"one inside the other",
+                  two(entry("a", "\"U8\"", "[16]", "[0,16]"), entry("b", "\"U8\"", "[4]", "[4,8]")), "overlaps"});
+  rows.push_back({"hole at the start", two(entry("a", "\"U8\"", "[7]", "[1,8]"), entry("b", "\"U8\"", "[8]", "[8,16]")),
+                  "leaves a hole"});
+  rows.push_back({"hole between", two(entry("a", "\"U8\"", "[7]", "[0,7]"), entry("b", "\"U8\"", "[8]", "[8,16]")),
+                  "leaves a hole"});
+  rows.push_back({"hole at the end", two(entry("a", "\"U8\"", "[8]", "[0,8]"), entry("b", "\"U8\"", "[7]", "[8,15]")),
+                  "1 bytes after the last"});
+  rows.push_back({"empty tensor in a hole",
+                  two(entry("a", "\"U8\"", "[15]", "[0,15]"), entry("b", "\"U8\"", "[0]", "[16,16]")),
+                  "leaves a hole"});
+  rows.push_back({"empty tensor inside another",
+                  two(entry("a", "\"U8\"", "[16]", "[0,16]"), entry("b", "\"U8\"", "[0]", "[4,4]")), "overlaps"});
 
   // One field of one tensor.
   for (const char* dtype : {"1", "null", "[]", "{}", "true"}) {
@@ -160,39 +184,63 @@ std::vector<BadFile> manifest() {
   for (const char* dtype : {"\"\"", "\"f32\"", "\"F32 \"", "\"F31\"", "\"float32\"", "\"F32\\u0000\""}) {
     rows.push_back(bad_field("dtype " + std::string(dtype), dtype, "[16]", "[0,16]", "is not an element type"));
   }
-  for (const char* dtype : {"I16", "U16", "U32", "U64", "C64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4"}) {
+  for (const char* dtype :
+       {"I16", "U16", "U32", "U64", "C64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4"}) {
     rows.push_back(bad_field("dtype " + std::string(dtype), "\"" + std::string(dtype) + "\"", "[16]", "[0,16]",
                              "a.dtype: elements of type " + std::string(dtype) + " are not supported"));
   }
-  const std::vector<std::string> no_sizes = {"-1", "1.0", "1.5", "1e1", "-0", "\"4\"", "null", "true", "[4]", "{}", "9223372036854775808",
-                                             "18446744073709551615", "18446744073709551616", "1e30"};
+  const std::vector<std::string> no_sizes = {"-1",
+                                             "1.0",
+                                             "1.5",
+                                             "1e1",
+                                             "-0",
+                                             "\"4\"",
+                                             "null",
+                                             "true",
+                                             "[4]",
+                                             "{}",
+                                             "9223372036854775808",
+                                             "18446744073709551615",
+                                             "18446744073709551616",
+                                             "1e30"};
   for (const std::string& size : no_sizes) {
-    rows.push_back(bad_field("shape [" + size + "]", "\"F32\"", "[" + size + "]", "[0,16]", "a.shape[0]: expected an integer"));
-    rows.push_back(bad_field("shape [1," + size + "]", "\"F32\"", "[1," + size + "]", "[0,16]", "a.shape[1]: expected an integer"));
-    rows.push_back(bad_field("begin " + size, "\"F32\"", "[4]", "[" + size + ",16]", "a.data_offsets[0]: expected an integer"));
-    rows.push_back(bad_field("end " + size, "\"F32\"", "[4]", "[0," + size + "]", "a.data_offsets[1]: expected an integer"));
+    rows.push_back(
+        bad_field("shape [" + size + "]", "\"F32\"", "[" + size + "]", "[0,16]", "a.shape[0]: expected an integer"));
+    rows.push_back(bad_field("shape [1," + size + "]", "\"F32\"", "[1," + size + "]", "[0,16]",
+                             "a.shape[1]: expected an integer"));
+    rows.push_back(
+        bad_field("begin " + size, "\"F32\"", "[4]", "[" + size + ",16]", "a.data_offsets[0]: expected an integer"));
+    rows.push_back(
+        bad_field("end " + size, "\"F32\"", "[4]", "[0," + size + "]", "a.data_offsets[1]: expected an integer"));
   }
   for (const char* shape : {"4", "\"[4]\"", "null", "{}", "{\"0\":4}"}) {
     rows.push_back(bad_field("shape " + std::string(shape), "\"F32\"", shape, "[0,16]", "a.shape: expected an array"));
   }
   rows.push_back(bad_field("9 axes", "\"F32\"", "[1,1,1,1,1,1,1,1,4]", "[0,16]", "a.shape: has 9 axes"));
-  for (const char* shape : {"[9223372036854775807]", "[4611686018427387904]", "[4294967296,4294967296]", "[3037000500,3037000500]",
-                            "[65536,65536,65536,65536]", "[9223372036854775807,9223372036854775807]", "[4611686018427387904,4]",
-                            "[2305843009213693953,8,0]", "[9223372036854775807,2,0]"}) {
-    rows.push_back(bad_field("shape " + std::string(shape), "\"F32\"", shape, "[0,16]", "a.shape: the number of bytes overflows"));
+  for (const char* shape :
+       {"[9223372036854775807]", "[4611686018427387904]", "[4294967296,4294967296]", "[3037000500,3037000500]",
+        "[65536,65536,65536,65536]", "[9223372036854775807,9223372036854775807]", "[4611686018427387904,4]",
+        "[2305843009213693953,8,0]", "[9223372036854775807,2,0]"}) {
+    rows.push_back(
+        bad_field("shape " + std::string(shape), "\"F32\"", shape, "[0,16]", "a.shape: the number of bytes overflows"));
   }
   for (const char* shape : {"[]", "[0]", "[3]", "[5]", "[4,4]", "[1000000000000]"}) {
-    rows.push_back(bad_field("shape " + std::string(shape), "\"F32\"", shape, "[0,16]", "a.data_offsets: cover 16 bytes"));
+    rows.push_back(
+        bad_field("shape " + std::string(shape), "\"F32\"", shape, "[0,16]", "a.data_offsets: cover 16 bytes"));
   }
   for (const char* dtype : {"F64", "BF16", "F16", "I64", "I8", "U8", "BOOL"}) {
-    rows.push_back(bad_field("[4] of " + std::string(dtype), "\"" + std::string(dtype) + "\"", "[4]", "[0,16]", "cover 16 bytes"));
+    rows.push_back(
+        bad_field("[4] of " + std::string(dtype), "\"" + std::string(dtype) + "\"", "[4]", "[0,16]", "cover 16 bytes"));
   }
   for (const char* offsets : {"[]", "[0]", "[0,16,16]", "16", "null", "\"0,16\"", "{\"0\":0,\"1\":16}"}) {
-    rows.push_back(bad_field("offsets " + std::string(offsets), "\"F32\"", "[4]", offsets, "a.data_offsets: must be two numbers"));
+    rows.push_back(
+        bad_field("offsets " + std::string(offsets), "\"F32\"", "[4]", offsets, "a.data_offsets: must be two numbers"));
   }
   rows.push_back(bad_field("reversed offsets", "\"F32\"", "[4]", "[16,0]", "the end is before the begin"));
-  for (const char* offsets : {"[0,17]", "[1,17]", "[16,32]", "[0,9223372036854775807]", "[9223372036854775791,9223372036854775807]"}) {
-    rows.push_back(bad_field("offsets " + std::string(offsets), "\"F32\"", "[4]", offsets, "past the file's 16 bytes of data"));
+  for (const char* offsets :
+       {"[0,17]", "[1,17]", "[16,32]", "[0,9223372036854775807]", "[9223372036854775791,9223372036854775807]"}) {
+    rows.push_back(
+        bad_field("offsets " + std::string(offsets), "\"F32\"", "[4]", offsets, "past the file's 16 bytes of data"));
   }
   rows.push_back(bad_field("too short", "\"F32\"", "[4]", "[0,15]", "cover 15 bytes"));
   rows.push_back(bad_field("begins late", "\"F32\"", "[3]", "[4,16]", "leaves a hole"));
@@ -225,11 +273,15 @@ TEST_CASE("the written file is the canonical one") {
   tensors.add("a", counting({{}, DType::f32}, 8));
   tensors.add("wide", counting({{1}, DType::f64}, 12));
   const std::string header =
-      R"({"wide":{"dtype":"F64","shape":[1],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[],"data_offsets":[8,12]},)"
-      R"("b":{"dtype":"F32","shape":[1],"data_offsets":[12,16]},"bytes":{"dtype":"U8","shape":[3],"data_offsets":[16,19]}})";
+      R"({"wide":{"dtype":"F64","shape":[1],"data_offsets":[0,8]},)"
+      R"("a":{"dtype":"F32","shape":[],"data_offsets":[8,12]},)"
+      R"("b":{"dtype":"F32","shape":[1],"data_offsets":[12,16]},)"
+      R"("bytes":{"dtype":"U8","shape":[3],"data_offsets":[16,19]}})";
   const std::string padding((8 - header.size() % 8) % 8, ' ');
-  const std::string data = "\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x08\x09\x0a\x0b" + std::string("\x00\x01\x02\x03\x04\x05\x06", 7);
-  CHECK(to_safetensors_bytes(tensors).text() == little(std::uint64_t{header.size() + padding.size()}) + header + padding + data);
+  const std::string data =
+      "\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x08\x09\x0a\x0b" + std::string("\x00\x01\x02\x03\x04\x05\x06", 7);
+  CHECK(to_safetensors_bytes(tensors).text() ==
+        little(std::uint64_t{header.size() + padding.size()}) + header + padding + data);
 }
 
 TEST_CASE("no tensors is a file") {
@@ -242,7 +294,8 @@ TEST_CASE("no tensors is a file") {
 }
 
 TEST_CASE("aligned tensors share the file's memory, others are copied") {
-  const std::string header = "{" + entry("a", "\"U8\"", "[1]", "[0,1]") + "," + entry("b", "\"F32\"", "[2]", "[1,9]") + "}";
+  const std::string header =
+      "{" + entry("a", "\"U8\"", "[1]", "[0,1]") + "," + entry("b", "\"F32\"", "[2]", "[1,9]") + "}";
   const std::string file = file_with(header + std::string((8 - header.size() % 8) % 8, ' '), 9);
   const ByteSpan pieces[] = {as_bytes(file)};
   const Bytes bytes = join_bytes(pieces);
@@ -264,9 +317,7 @@ TEST_CASE("tensors keep the memory they share") {
   const std::string path = folder / "w.safetensors";
   write_safetensors(path, large);
   AnyTensor kept;
-  {
-    kept = read_safetensors(path).at("a");
-  }
+  { kept = read_safetensors(path).at("a"); }
   write_safetensors(path, example());  // a new file takes the name, the mapped one stays as it was
   CHECK(same(kept, large.at("a")));
   const AnyTensor from_memory = read(to_safetensors_bytes(example()).text()).at("f64");
@@ -274,15 +325,16 @@ TEST_CASE("tensors keep the memory they share") {
 }
 
 TEST_CASE("BOOL is read as u8, tensors come in the order of their data") {
-  const NamedTensors tensors =
-      read(file_with("{" + entry("z", "\"BOOL\"", "[2,4]", "[8,16]") + "," + entry("y", "\"F64\"", "[]", "[0,8]") + "}", 16));
+  const NamedTensors tensors = read(file_with(
+      "{" + entry("z", "\"BOOL\"", "[2,4]", "[8,16]") + "," + entry("y", "\"F64\"", "[]", "[0,8]") + "}", 16));
   CHECK(tensors.begin()->name == "y");
   CHECK(tensors.at("z").dtype() == DType::u8);
   CHECK(tensors.at("z").shape() == Shape{2, 4});
 }
 
 TEST_CASE("the limits hold") {
-  const std::string file = file_with("{" + entry("a", "\"U8\"", "[1]", "[0,1]") + "," + entry("b", "\"U8\"", "[1]", "[1,2]") + "}", 2);
+  const std::string file =
+      file_with("{" + entry("a", "\"U8\"", "[1]", "[0,1]") + "," + entry("b", "\"U8\"", "[1]", "[1,2]") + "}", 2);
   Limits limits;
   limits.tensors = 1;
   CHECK(contains(file_error_of([&] { read_safetensors(bytes_of(file), "w", limits); }), "2 tensors, the limit is 1"));
@@ -341,7 +393,8 @@ TEST_CASE("any byte of the header may be anything: an error or tensors inside th
   std::size_t refused = 0;
   std::size_t tried = 0;
   for (std::size_t at = 0; at < 8 + header_bytes; ++at) {
-    for (const char c : {'\0', ' ', '"', '0', '9', '-', '[', '}', ',', '\\', 'a', '\xff', static_cast<char>(good[at] ^ 1)}) {
+    for (const char c :
+         {'\0', ' ', '"', '0', '9', '-', '[', '}', ',', '\\', 'a', '\xff', static_cast<char>(good[at] ^ 1)}) {
       if (good[at] == c) continue;
       std::string file = good;
       file[at] = c;

@@ -53,7 +53,8 @@ inline ocellus::Bytes bytes_of(std::string_view text) {
   return {ocellus::ByteSpan(memory->get(), text.size()), memory};
 }
 
-// The message of the FileError that f() throws, "" if it returns. Any other exception passes through and fails the test.
+// The message of the FileError that f() throws, "" if it returns. Any other exception passes through and fails the
+// test.
 template <class F>
 std::string file_error_of(F&& f) {
   try {

@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <ocellus/autograd/backward.hpp>
+#include <ocellus/core/error.hpp>
 #include <ocellus/io/named_tensors.hpp>
 #include <ocellus/losses.hpp>
 #include <ocellus/nn.hpp>

@@ -1,4 +1,5 @@
-// Picture files: what decodes equals the reference, what is damaged, hostile or foreign is refused by name, nothing crashes.
+// Picture files: what decodes equals the reference, what is damaged, hostile or foreign is refused by name, nothing
+// crashes.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -40,7 +41,8 @@ void append(Data& to, const Data& more) { to.insert(to.end(), more.begin(), more
 
 Data number(std::uint64_t value, int bytes, bool little) {
   Data result;
-  for (int i = 0; i < bytes; ++i) result.push_back(static_cast<std::uint8_t>(value >> 8 * (little ? i : bytes - 1 - i)));
+  for (int i = 0; i < bytes; ++i)
+    result.push_back(static_cast<std::uint8_t>(value >> 8 * (little ? i : bytes - 1 - i)));
   return result;
 }
 
@@ -139,8 +141,8 @@ Data with_png_header(const Data& file, const Data& header) {
 }
 
 // A TIFF block with one directory entry.
-Data tiff(bool little, std::uint64_t value, std::uint64_t type = 3, std::uint64_t count = 1, std::uint64_t directory = 8,
-          std::uint64_t entries = 1) {
+Data tiff(bool little, std::uint64_t value, std::uint64_t type = 3, std::uint64_t count = 1,
+          std::uint64_t directory = 8, std::uint64_t entries = 1) {
   Data block = text_bytes(little ? "II" : "MM");
   append(block, number(42, 2, little));
   append(block, number(directory, 4, little));
@@ -206,17 +208,18 @@ TEST_CASE("PngSuite: every valid file equals what Pillow decodes") {
 }
 
 TEST_CASE("PngSuite: every damaged file is refused") {
-  for (const char* name : {"xc1n0g08", "xc9n2c08", "xcrn0g04", "xcsn0g01", "xd0n2c08", "xd3n2c08", "xd9n2c08", "xdtn0g01", "xhdn0g08",
-                           "xlfn0g04", "xs1n0g01", "xs2n0g01", "xs4n0g01", "xs7n0g01"}) {
+  for (const char* name : {"xc1n0g08", "xc9n2c08", "xcrn0g04", "xcsn0g01", "xd0n2c08", "xd3n2c08", "xd9n2c08",
+                           "xdtn0g01", "xhdn0g08", "xlfn0g04", "xs1n0g01", "xs2n0g01", "xs4n0g01", "xs7n0g01"}) {
     CAPTURE(name);
     CHECK_THROWS_AS(read_image(pictures + "pngsuite/" + name + ".png"), FileError);
   }
 }
 
 TEST_CASE("JPEG: unusual files agree with their references up to rounding") {
-  for (const char* name : {"16bit-qtables", "extraneous-data", "grayscale_16x24_sampling2x2", "grayscale_square", "jpg-cmyk-1", "jpg-gray",
-                           "jpg-progressive", "jpg-size-1x1", "jpg-size-9x9", "jpg-size-17x17", "jpg-size-33x33",
-                           "non-interleaved-mcu", "progressive-missing-ac", "progressive-missing-dc", "restarts"}) {
+  for (const char* name :
+       {"16bit-qtables", "extraneous-data", "grayscale_16x24_sampling2x2", "grayscale_square", "jpg-cmyk-1", "jpg-gray",
+        "jpg-progressive", "jpg-size-1x1", "jpg-size-9x9", "jpg-size-17x17", "jpg-size-33x33", "non-interleaved-mcu",
+        "progressive-missing-ac", "progressive-missing-dc", "restarts"}) {
     CAPTURE(name);
     const Image image = read_image(pictures + "jpeg/" + name + ".jpg");
     const Difference d = difference(image, read_image(pictures + "jpeg/" + name + ".png"));
@@ -234,7 +237,8 @@ TEST_CASE("JPEG: without Huffman tables the standard ones are used") {
   for (std::size_t at = 2; file[at + 1] != 0xda;) {
     const std::size_t length = 2u + file[at + 2] * 256u + file[at + 3];
     if (file[at + 1] == 0xc4) {
-      file.erase(file.begin() + static_cast<std::ptrdiff_t>(at), file.begin() + static_cast<std::ptrdiff_t>(at + length));
+      file.erase(file.begin() + static_cast<std::ptrdiff_t>(at),
+                 file.begin() + static_cast<std::ptrdiff_t>(at + length));
       ++tables;
     } else {
       at += length;
@@ -267,7 +271,8 @@ TEST_CASE("JPEG: what cannot be decoded is refused by name") {
 }
 
 TEST_CASE("EXIF: both stored orientations give the same upright picture") {
-  const Image upright_one = read_image(pictures + "exif/Landscape_1.jpg"), turned = read_image(pictures + "exif/Landscape_6.jpg");
+  const Image upright_one = read_image(pictures + "exif/Landscape_1.jpg"),
+              turned = read_image(pictures + "exif/Landscape_6.jpg");
   CHECK(upright_one.size() == Size2(1200, 1800));
   CHECK(difference(upright_one, turned).mean < 4.0);
   CHECK(difference(upright_one, upright(turned, 2)).mean > 20.0);
@@ -302,12 +307,12 @@ TEST_CASE("EXIF: the parser finds the field in both byte orders and survives eve
       CHECK(exif_orientation(bytes_of(tiff(little, value))) == expected);
       CHECK(exif_orientation(bytes_of(tiff(little, value, 4))) == expected);
     }
-    CHECK(exif_orientation(bytes_of(tiff(little, 6, 2))) == 1);                      // text
-    CHECK(exif_orientation(bytes_of(tiff(little, 6, 3, 0))) == 1);                   // no value
-    CHECK(exif_orientation(bytes_of(tiff(little, 6, 3, 0xffffffffu))) == 1);         // a count that wraps
-    CHECK(exif_orientation(bytes_of(tiff(little, 6, 3, 1, 0xffffffffu))) == 1);      // a directory past the end
-    CHECK(exif_orientation(bytes_of(tiff(little, 6, 3, 1, 25))) == 1);               // one that begins in the last bytes
-    CHECK(exif_orientation(bytes_of(tiff(little, 6, 3, 1, 8, 0xffff))) == 6);        // more entries announced than present
+    CHECK(exif_orientation(bytes_of(tiff(little, 6, 2))) == 1);                  // text
+    CHECK(exif_orientation(bytes_of(tiff(little, 6, 3, 0))) == 1);               // no value
+    CHECK(exif_orientation(bytes_of(tiff(little, 6, 3, 0xffffffffu))) == 1);     // a count that wraps
+    CHECK(exif_orientation(bytes_of(tiff(little, 6, 3, 1, 0xffffffffu))) == 1);  // a directory past the end
+    CHECK(exif_orientation(bytes_of(tiff(little, 6, 3, 1, 25))) == 1);           // one that begins in the last bytes
+    CHECK(exif_orientation(bytes_of(tiff(little, 6, 3, 1, 8, 0xffff))) == 6);    // more entries announced than present
     const Data whole = tiff(little, 6);
     for (std::size_t n = 0; n < whole.size() - 4; ++n) {
       const Data cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(n));
@@ -416,8 +421,14 @@ TEST_CASE("foreign formats are refused by name") {
       {{"RIFF\0\0\0\0WEBPVP8 ", 16}, "WebP"},
       {{"II*\0\x08\0\0\0", 8}, "TIFF"},
       {{"MM\0*\0\0\0\x08", 8}, "TIFF"},
-      {{"\0\0\0\x20" "ftypavif", 12}, "AVIF"},
-      {{"\0\0\0\x20" "ftypheic", 12}, "HEIF"},
+      {{"\0\0\0\x20"
+        "ftypavif",
+        12},
+       "AVIF"},
+      {{"\0\0\0\x20"
+        "ftypheic",
+        12},
+       "HEIF"},
       {"P6\n1 1\n255\n", "PPM"},
       {"<!DOCTYPE html>", "web page"},
       {"version https://git-lfs.github.com/spec/v1", "Git LFS"},
@@ -439,7 +450,7 @@ TEST_CASE("masks keep the stored samples") {
   const struct {
     const char* file;
     int most;
-  } rows[] = {{"basn0g01", 1}, {"basn0g02", 3}, {"basn0g04", 15}, {"basn0g08", 255}, {"basn3p01", 1},
+  } rows[] = {{"basn0g01", 1}, {"basn0g02", 3},  {"basn0g04", 15}, {"basn0g08", 255}, {"basn3p01", 1},
               {"basn3p02", 3}, {"basn3p04", 15}, {"basi0g04", 15}, {"basi3p08", 255}};
   for (const auto& row : rows) {
     CAPTURE(row.file);
@@ -448,7 +459,8 @@ TEST_CASE("masks keep the stored samples") {
     CHECK(*std::max_element(mask.data(), mask.data() + mask.height() * mask.width()) <= row.most);
   }
   // A grey picture of few bits is stretched as a picture, not as a mask.
-  const Image stretched = read_image(pictures + "pngsuite/basn0g04.png"), stored = read_mask(pictures + "pngsuite/basn0g04.png");
+  const Image stretched = read_image(pictures + "pngsuite/basn0g04.png"),
+              stored = read_mask(pictures + "pngsuite/basn0g04.png");
   bool scaled = true;
   for (Index i = 0; i < stored.height() * stored.width(); ++i) scaled &= stretched.data()[i] == 17 * stored.data()[i];
   CHECK(scaled);
@@ -469,7 +481,8 @@ TEST_CASE("PNG: what is written is read back, through a file and from views") {
   const Image image = noise({5, 4}, 3, 5);
   const Image window = Image::view(image.at(1, 1), 2, 3, image.stride(), PixelOrder::bgr);
   CHECK(same(decode_image(encode_png(window)), window.to_rgb()));
-  const std::string path = std::string(std::getenv("TMPDIR") ? std::getenv("TMPDIR") : "/tmp") + "/ocellus_vision_files.png";
+  const std::string path =
+      std::string(std::getenv("TMPDIR") ? std::getenv("TMPDIR") : "/tmp") + "/ocellus_vision_files.png";
   write_png(path, image);
   CHECK(same(read_image(path), image));
   std::remove(path.c_str());
@@ -495,7 +508,8 @@ TEST_CASE("every truncation is an error, every mutation an error or a picture") 
     Data file = files[static_cast<std::size_t>(round) % files.size()];
     const Index changes = 1 + random.below(4);
     for (Index i = 0; i < changes; ++i) {
-      file[static_cast<std::size_t>(random.below(static_cast<Index>(file.size())))] = static_cast<std::uint8_t>(random.bits());
+      file[static_cast<std::size_t>(random.below(static_cast<Index>(file.size())))] =
+          static_cast<std::uint8_t>(random.bits());
     }
     pictures_seen += refusal(file) == "";
   }

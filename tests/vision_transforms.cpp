@@ -1,4 +1,5 @@
-// What happens to pixels in memory: views, geometry, Pillow's resize, the processors' tensors, augmentation, drawing, charts.
+// What happens to pixels in memory: views, geometry, Pillow's resize, the processors' tensors, augmentation, drawing,
+// charts.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -40,8 +41,8 @@ std::uint32_t checksum(const Image& image) {
 // A uint8 tensor (H, W) or (H, W, 3) as a view; the tensor must live on.
 Image view_of(const AnyTensor& tensor) {
   const bool grey = tensor.rank() == 2;
-  return Image::view(static_cast<const std::uint8_t*>(tensor.raw()), tensor.dim(1), tensor.dim(0), tensor.dim(1) * (grey ? 1 : 3),
-                     grey ? PixelOrder::grey : PixelOrder::rgb);
+  return Image::view(static_cast<const std::uint8_t*>(tensor.raw()), tensor.dim(1), tensor.dim(0),
+                     tensor.dim(1) * (grey ? 1 : 3), grey ? PixelOrder::grey : PixelOrder::rgb);
 }
 
 const NamedTensors& golden() {
@@ -83,7 +84,8 @@ TEST_CASE("views: every order and stride gives the same RGB") {
     std::vector<std::uint8_t> pixels(static_cast<std::size_t>(3 * stride), 99);
     for (Index y = 0; y < 3; ++y) {
       for (Index x = 0; x < 5; ++x) {
-        for (Index c = 0; c < 3; ++c) pixels[static_cast<std::size_t>(y * stride + x * step + c)] = rgb.at(y, x)[swapped ? 2 - c : c];
+        for (Index c = 0; c < 3; ++c)
+          pixels[static_cast<std::size_t>(y * stride + x * step + c)] = rgb.at(y, x)[swapped ? 2 - c : c];
       }
     }
     const Image view = Image::view(pixels.data(), 5, 3, stride, order);
@@ -202,8 +204,8 @@ TEST_CASE("resize: constants stay, threads do not matter, errors") {
   const Image flat({37, 53}, 3, 200);
   const Image image = noise({300, 257}, 3, 7);
   const int threads = num_threads();
-  for (const Filter filter : {Filter::nearest, Filter::lanczos, Filter::bilinear, Filter::bicubic, Filter::box,
-                              Filter::bilinear_two_taps}) {
+  for (const Filter filter :
+       {Filter::nearest, Filter::lanczos, Filter::bilinear, Filter::bicubic, Filter::box, Filter::bilinear_two_taps}) {
     CAPTURE(static_cast<int>(filter));
     for (const Size2 size : {Size2(1, 1), Size2(90, 20), Size2(37, 100), Size2(10, 53)}) {
       CHECK(same(resize(flat, size.h, size.w, filter), Image(size, 3, 200)));
@@ -276,10 +278,8 @@ TEST_CASE("letterbox: placement, padding and the way back") {
     Size2 scaled;
     Index left, top;
   } rows[] = {
-      {{480, 640}, {640, 640}, true, {480, 640}, 0, 80},
-      {{720, 1280}, {416, 416}, true, {234, 416}, 0, 91},
-      {{100, 50}, {640, 640}, true, {640, 320}, 160, 0},
-      {{100, 50}, {640, 640}, false, {100, 50}, 295, 270},
+      {{480, 640}, {640, 640}, true, {480, 640}, 0, 80}, {{720, 1280}, {416, 416}, true, {234, 416}, 0, 91},
+      {{100, 50}, {640, 640}, true, {640, 320}, 160, 0}, {{100, 50}, {640, 640}, false, {100, 50}, 295, 270},
       {{333, 500}, {320, 320}, true, {213, 320}, 0, 53},  // 107 rows of padding: 53 above, 54 below
   };
   for (const auto& row : rows) {
@@ -305,7 +305,8 @@ TEST_CASE("colour: HSV and luminance equal Pillow's on every 37th colour") {
   Image hsv({1, colours}, 3), rgb({1, colours}, 3);
   std::uint8_t *to_hsv_pixel = hsv.writable(), *to_rgb_pixel = rgb.writable();
   for (std::uint32_t i = 0; i < (1u << 24); i += 37, to_hsv_pixel += 3, to_rgb_pixel += 3) {
-    const std::uint8_t a = static_cast<std::uint8_t>(i >> 16), b = static_cast<std::uint8_t>(i >> 8), c = static_cast<std::uint8_t>(i);
+    const std::uint8_t a = static_cast<std::uint8_t>(i >> 16), b = static_cast<std::uint8_t>(i >> 8),
+                       c = static_cast<std::uint8_t>(i);
     const Hsv h = to_hsv(Colour{a, b, c});
     const Colour r = to_rgb(Hsv{a, b, c});
     std::memcpy(to_hsv_pixel, &h, 3);
@@ -323,11 +324,14 @@ TEST_CASE("jitter: each adjustment equals torchvision's on Pillow") {
     float amount;
     std::uint32_t crc;
   } rows[] = {
-      {adjust_brightness, 0.0f, 0xa3b1a3f0}, {adjust_brightness, 0.6f, 0x10ee37ba}, {adjust_brightness, 1.0f, 0xd5a06847},
-      {adjust_brightness, 1.7f, 0x9321542b}, {adjust_contrast, 0.0f, 0xc26f8142},   {adjust_contrast, 0.6f, 0xc0ab9914},
-      {adjust_contrast, 1.0f, 0xd5a06847},   {adjust_contrast, 1.7f, 0x78e536d2},   {adjust_saturation, 0.0f, 0x46d3e50b},
-      {adjust_saturation, 0.6f, 0xfef4b986}, {adjust_saturation, 1.0f, 0xd5a06847}, {adjust_saturation, 1.7f, 0xbcd4551b},
-      {adjust_hue, -0.3f, 0xa4dab7cf},       {adjust_hue, 0.1f, 0x60b2e6ad},        {adjust_hue, 0.5f, 0xddd51585},
+      {adjust_brightness, 0.0f, 0xa3b1a3f0}, {adjust_brightness, 0.6f, 0x10ee37ba},
+      {adjust_brightness, 1.0f, 0xd5a06847}, {adjust_brightness, 1.7f, 0x9321542b},
+      {adjust_contrast, 0.0f, 0xc26f8142},   {adjust_contrast, 0.6f, 0xc0ab9914},
+      {adjust_contrast, 1.0f, 0xd5a06847},   {adjust_contrast, 1.7f, 0x78e536d2},
+      {adjust_saturation, 0.0f, 0x46d3e50b}, {adjust_saturation, 0.6f, 0xfef4b986},
+      {adjust_saturation, 1.0f, 0xd5a06847}, {adjust_saturation, 1.7f, 0xbcd4551b},
+      {adjust_hue, -0.3f, 0xa4dab7cf},       {adjust_hue, 0.1f, 0x60b2e6ad},
+      {adjust_hue, 0.5f, 0xddd51585},
   };
   for (const auto& row : rows) {
     CAPTURE(&row - rows);
@@ -343,7 +347,12 @@ TEST_CASE("augmentation moves picture and mask in step") {
       RandomHorizontalFlip{.probability = 0.7f},
       RandomRotate90{.probability = 0.7f},
       RandomScaleCrop{.size = {24, 40}, .filter = Filter::nearest, .fill = {255, 255, 255}},
-      RandomScaleCrop{.size = {33, 31}, .min_scale = 1, .max_scale = 1, .padding = 4, .filter = Filter::nearest, .fill = {255, 255, 255}},
+      RandomScaleCrop{.size = {33, 31},
+                      .min_scale = 1,
+                      .max_scale = 1,
+                      .padding = 4,
+                      .filter = Filter::nearest,
+                      .fill = {255, 255, 255}},
       RandomResizedCrop{.size = {19, 23}, .filter = Filter::nearest},
   };
   for (std::uint32_t stream = 0; stream < 60; ++stream) {
@@ -403,7 +412,8 @@ TEST_CASE("augmentation: what must not change does not, errors") {
     CHECK(same(image, kept));
   }
   Image other({4, 4}, 1);
-  CHECK(contains(usage_error([&] { RandomHorizontalFlip{}(pair.image, &other, random); }), "the size of the image (8, 9)"));
+  CHECK(contains(usage_error([&] { RandomHorizontalFlip{}(pair.image, &other, random); }),
+                 "the size of the image (8, 9)"));
   CHECK(contains(usage_error([&] { RandomHorizontalFlip{}(pair.image, &pair.image, random); }), "one channel"));
 }
 
@@ -481,7 +491,8 @@ TEST_CASE("charts are well-formed SVG") {
   CHECK(!contains(svg, "nan"));
   CHECK(!contains(svg, "inf"));
   for (const bool log_y : {false, true}) {
-    for (const std::vector<double>& y : {std::vector<double>{}, {5}, {0, 0}, {-1, -2}, {1e-9, 1e9}, {1e300, -1e300}, {NAN}}) {
+    for (const std::vector<double>& y :
+         {std::vector<double>{}, {5}, {0, 0}, {-1, -2}, {1e-9, 1e9}, {1e300, -1e300}, {NAN}}) {
       Chart odd{.log_y = log_y};
       const std::string text = odd.series("", y).svg();
       CHECK(text.size() < 40000);

@@ -1,6 +1,11 @@
 #include "profile.hpp"
 
+#include <algorithm>
 #include <cstdio>
+
+#include <ocellus/kernels/table.hpp>
+#include <ocellus/runtime/clock.hpp>
+#include <ocellus/runtime/parallel.hpp>
 
 namespace ocellus::cli {
 
@@ -23,6 +28,22 @@ void write_profile(JsonWriter& json, const std::vector<NodeProfile>& profile, in
     json.field("macs", p.macs).field("bytes", p.bytes).end_object();
   }
   json.end_array();
+}
+
+double peak_gflops() {
+  constexpr Index iterations = 200000;
+  double best = 0;
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    const int threads = num_threads();
+    std::vector<double> work(static_cast<std::size_t>(threads));
+    const double start = seconds();
+    run_pieces(threads, [](void* w, Index i) { static_cast<double*>(w)[i] = kernels::table<float>().fma_loop(iterations); }, work.data());
+    const double time = seconds() - start;
+    double total = 0;
+    for (double w : work) total += w;
+    best = std::max(best, 1e-9 * total / time);
+  }
+  return best;
 }
 
 }  // namespace ocellus::cli

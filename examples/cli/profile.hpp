@@ -1,4 +1,4 @@
-// A plan's profile as a table and as JSON.
+// A plan's profile as a table and as JSON, and the machine's limit to compare with.
 #pragma once
 
 #include <vector>
@@ -12,5 +12,8 @@ namespace ocellus::cli {
 void print_profile(const std::vector<NodeProfile>& profile, int runs);
 // Adds the member "profile" to the open object.
 void write_profile(JsonWriter& json, const std::vector<NodeProfile>& profile, int runs);
+
+// GFLOP/s of fused multiply-adds on registers alone, with all threads of the pool.
+double peak_gflops();
 
 }  // namespace ocellus::cli

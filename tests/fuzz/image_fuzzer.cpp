@@ -1,5 +1,5 @@
-// Any bytes as a picture, a label mask and an EXIF block: a result or a FileError, never a crash, a hang or more memory than the limits
-// allow.
+// Any bytes as a picture, a label mask and an EXIF block: a result or a FileError, never a crash, a hang or more memory
+// than the limits allow.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -20,7 +20,8 @@ void decode(const Data& data) {
   limits.image_pixels = 1 << 20;
   for (const bool mask : {false, true}) {
     try {
-      const ocellus::Image image = mask ? ocellus::decode_mask(data, "input", limits) : ocellus::decode_image(data, "input", limits);
+      const ocellus::Image image =
+          mask ? ocellus::decode_mask(data, "input", limits) : ocellus::decode_image(data, "input", limits);
       if (image.height() * image.width() > limits.image_pixels) std::abort();
     } catch (const ocellus::FileError&) {
     }

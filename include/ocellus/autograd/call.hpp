@@ -53,7 +53,7 @@ class Tracer {
 };
 
 // Lays the flat lists of a call out as a Run. in(i) and out(i) give the i-th View of each list.
-void bind(Run& run, const OpTable& table, Phase phase, Counts counts, const std::vector<View>& in, const std::vector<View>& out);
+void bind_views(Run& run, const OpTable& table, Phase phase, Counts counts, const std::vector<View>& in, const std::vector<View>& out);
 
 // Runs one phase of an op now, or hands it to the tracer. A spec without element type is an output nobody wants.
 std::vector<AnyTensor> execute(const OpTable& table, const void* op, const AnyOp* owned, Phase phase, Counts counts,
@@ -111,6 +111,7 @@ inline RandomKey next_random_stream() {
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_AUTOGRAD)
 #include <algorithm>
 
+#include <ocellus/autograd/visitor.hpp>
 #include <ocellus/core/error.hpp>
 
 namespace ocellus {
@@ -151,7 +152,7 @@ OCELLUS_COLD OCELLUS_FN void Run::fail(const std::string& rule) const {
   throw ShapeError(m);
 }
 
-OCELLUS_FN void bind(Run& r, const OpTable& table, Phase phase, Counts n, const std::vector<View>& in, const std::vector<View>& out) {
+OCELLUS_FN void bind_views(Run& r, const OpTable& table, Phase phase, Counts n, const std::vector<View>& in, const std::vector<View>& out) {
   const auto take = [](std::vector<View>& to, const std::vector<View>& from, std::size_t& at, std::size_t count) {
     to.assign(from.begin() + static_cast<std::ptrdiff_t>(at), from.begin() + static_cast<std::ptrdiff_t>(at + count));
     at += count;
@@ -197,7 +198,7 @@ OCELLUS_FN std::vector<AnyTensor> execute(const OpTable& table, const void* op, 
   }
   Run r;
   r.step = step;
-  bind(r, table, phase, counts, in_views, out_views);
+  bind_views(r, table, phase, counts, in_views, out_views);
   (phase == Phase::forward ? table.forward : table.backward)(op, r);
   if (phase == Phase::forward && table.info.mutates) {
     const unsigned written = table.info.mutates(op);

@@ -69,7 +69,7 @@ class GraphBuilder : public Tracer {
   void add_output(const AnyTensor& tensor);
   Graph finish();
 
-  // What rules ask.
+  // What rules ask. The pointers hold until the rule makes its next call.
   const Node* producer(const AnyTensor& t) const;
   // The node that makes t, if it is one of Ops and nobody else reads t.
   template <class... Ops>
@@ -145,7 +145,7 @@ OCELLUS_FN Run Graph::shapes(const Node& node) const {
   for (const Edge& e : node.in) in.emplace_back(e.spec, nullptr);
   for (int o : node.out) out.emplace_back(o < 0 ? Spec{} : values[static_cast<std::size_t>(o)].spec, nullptr);
   Run r;
-  bind(r, node.op.table(), node.phase, node.counts, in, out);
+  bind_views(r, node.op.table(), node.phase, node.counts, in, out);
   return r;
 }
 

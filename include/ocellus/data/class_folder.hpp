@@ -1,4 +1,5 @@
-// Pictures sorted into one folder per class: DIR/<split>/<class>/picture.jpg, or DIR/<class>/picture.jpg where there are no splits.
+// Pictures sorted into one folder per class: DIR/<split>/<class>/picture.jpg, or DIR/<class>/picture.jpg where there
+// are no splits.
 #pragma once
 
 #include <string>
@@ -11,11 +12,11 @@ namespace ocellus {
 
 class ClassFolder : public Dataset {
  public:
-  // `root` holds the folders of the classes; ids follow `options.classes`, else the names in sorted order. Throws FileError for a
-  // folder that is no class and where there are no pictures.
+  // `root` holds the folders of the classes; ids follow `options.classes`, else the names in sorted order. Throws
+  // FileError for a folder that is no class and where there are no pictures.
   explicit ClassFolder(const std::string& root, const DatasetOptions& options = {});
-  // The folder of classes for a split, in `folder` or its only subfolder; empty if there is none. Data without splits belongs to
-  // every split, with a warning.
+  // The folder of classes for a split, in `folder` or its only subfolder; empty if there is none. Data without splits
+  // belongs to every split, with a warning.
   static std::string find(const std::string& folder, const std::string& split);
 
   Index size() const override { return static_cast<Index>(pictures_.size()); }
@@ -59,6 +60,11 @@ OCELLUS_FN bool has_pictures(const std::string& folder) {
   return std::any_of(files.begin(), files.end(), looks_like_picture);
 }
 
+// DIR/train is never what was meant by the split "val".
+OCELLUS_FN bool is_split(const std::string& folder) {
+  return folder.ends_with("/train") || folder.ends_with("/val") || folder.ends_with("/test");
+}
+
 // Two or more subfolders, the first of which holds pictures.
 OCELLUS_FN bool holds_classes(const std::string& folder) {
   if (!is_folder(folder)) return false;
@@ -74,21 +80,24 @@ OCELLUS_FN std::string ClassFolder::find(const std::string& folder, const std::s
     if (data_detail::holds_classes(place + "/" + split)) return place + "/" + split;
   }
   for (const std::string& place : places) {
-    if (!data_detail::holds_classes(place)) continue;
+    if (data_detail::is_split(place) || !data_detail::holds_classes(place)) continue;
     log(LogLevel::warning, place + ": there is no folder \"" + split + "\"; all pictures are taken as this split");
     return place;
   }
   return {};
 }
 
-OCELLUS_FN ClassFolder::ClassFolder(const std::string& root, const DatasetOptions& options) : classes_(options.classes) {
+OCELLUS_FN ClassFolder::ClassFolder(const std::string& root, const DatasetOptions& options)
+    : classes_(options.classes) {
   const std::vector<std::string> folders = data_detail::folders_in(root);
   if (classes_.empty()) classes_ = folders;
   for (const std::string& folder : folders) {
     const auto place = std::find(classes_.begin(), classes_.end(), folder);
-    if (place == classes_.end()) throw FileError(root + "/" + folder, "is no class of the model; the folder's name must be one of its labels");
+    if (place == classes_.end())
+      throw FileError(root + "/" + folder, "is no class of the model; the folder's name must be one of its labels");
     for (const std::string& file : data_detail::files_in(root + "/" + folder)) {
-      if (data_detail::looks_like_picture(file)) pictures_.push_back({root + "/" + folder + "/" + file, place - classes_.begin()});
+      if (data_detail::looks_like_picture(file))
+        pictures_.push_back({root + "/" + folder + "/" + file, place - classes_.begin()});
     }
   }
   if (pictures_.empty()) throw FileError(root, "there are no pictures (.jpg, .jpeg, .png, .bmp) in its folders");

@@ -34,7 +34,8 @@ class Dataset {
   virtual Index ignore_index() const { return -1; }
 };
 
-// Keeps decoded samples in memory, the first ones asked for, until `bytes` of pixels are used; the others are read every time.
+// Keeps decoded samples in memory, the first ones asked for, until `bytes` of pixels are used; the others are read
+// every time.
 class CachedDataset : public Dataset {
  public:
   explicit CachedDataset(std::shared_ptr<const Dataset> source, std::size_t bytes = std::size_t{512} << 20);

@@ -1,4 +1,5 @@
-// What the readers of data folders share: where the data is, what lies in a folder, lists of lines, paths that must stay inside.
+// What the readers of data folders share: where the data is, what lies in a folder, lists of lines, paths that must
+// stay inside.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ namespace data_detail {
 
 bool is_file(const std::string& path);
 bool is_folder(const std::string& path);
-// Names of the files or of the folders in a folder, sorted, hidden ones left out. Throws FileError if it cannot be read.
+// Names of the files or of the folders in a folder, sorted, hidden ones left out. Throws FileError if it cannot be
+// read.
 std::vector<std::string> files_in(const std::string& folder);
 std::vector<std::string> folders_in(const std::string& folder);
 // `folder` and, where it has exactly one, its only subfolder.
@@ -28,9 +30,10 @@ std::vector<std::string> places_in(const std::string& folder);
 std::vector<std::string> lines_of(const std::string& path);
 // The names in `root`/classes.txt, one per line; empty where there is no such file.
 std::vector<std::string> class_file(const std::string& root);
-// root/relative. Throws FileError at `list`, line `line`, for a path that is absolute, leaves the root (also by a link) or names no
-// regular file.
-std::string path_inside(const std::string& root, const std::string& relative, const std::string& list, std::size_t line);
+// root/relative. Throws FileError at `list`, line `line`, for a path that is absolute, leaves the root (also by a link)
+// or names no regular file.
+std::string path_inside(const std::string& root, const std::string& relative, const std::string& list,
+                        std::size_t line);
 
 }  // namespace data_detail
 }  // namespace ocellus
@@ -104,7 +107,8 @@ OCELLUS_FN std::vector<std::string> class_file(const std::string& root) {
   return names;
 }
 
-OCELLUS_FN std::string path_inside(const std::string& root, const std::string& relative, const std::string& list, std::size_t line) {
+OCELLUS_FN std::string path_inside(const std::string& root, const std::string& relative, const std::string& list,
+                                   std::size_t line) {
   namespace fs = std::filesystem;
   const auto refuse = [&](const std::string& why) {
     throw FileError(list, "line " + std::to_string(line) + ": \"" + relative + "\" " + why);

@@ -1,5 +1,5 @@
-// Pictures with classes in the IDX files of MNIST and its relatives: train-images-idx3-ubyte, train-labels-idx1-ubyte and the same
-// with t10k, plain or .gz. The split "train" is the first pair, "val" and "test" the second.
+// Pictures with classes in the IDX files of MNIST and its relatives: train-images-idx3-ubyte, train-labels-idx1-ubyte
+// and the same with t10k, plain or .gz. The split "train" is the first pair, "val" and "test" the second.
 #pragma once
 
 #include <cstdint>
@@ -53,7 +53,8 @@ OCELLUS_FN std::string plain_or_packed(const std::string& path) {
 OCELLUS_FN BasicTensor<std::uint8_t> read_idx_of_rank(const std::string& path, int rank) {
   BasicTensor<std::uint8_t> tensor = read_idx(path);
   if (tensor.rank() != rank || tensor.numel() == 0) {
-    throw FileError(path, "holds " + tensor.shape().str() + "; expected " + (rank == 3 ? "pictures (N, H, W)" : "labels (N)"));
+    throw FileError(
+        path, "holds " + tensor.shape().str() + "; expected " + (rank == 3 ? "pictures (N, H, W)" : "labels (N)"));
   }
   return tensor;
 }
@@ -83,14 +84,16 @@ OCELLUS_FN IdxFolder::IdxFolder(const std::string& root, const std::string& spli
   images_ = open("images-idx3-ubyte", 3);
   labels_ = open("labels-idx1-ubyte", 1);
   if (images_.dim(0) != labels_.dim(0)) {
-    throw FileError(part + "labels-idx1-ubyte", std::to_string(labels_.dim(0)) + " labels for " + std::to_string(images_.dim(0)) + " pictures");
+    throw FileError(part + "labels-idx1-ubyte",
+                    std::to_string(labels_.dim(0)) + " labels for " + std::to_string(images_.dim(0)) + " pictures");
   }
   const Index largest = *std::max_element(labels_.begin(), labels_.end());
   if (classes_.empty()) {
     for (Index c = 0; c <= largest; ++c) classes_.push_back(std::to_string(c));
   }
   if (largest >= static_cast<Index>(classes_.size())) {
-    throw FileError(part + "labels-idx1-ubyte", "a label is " + std::to_string(largest) + "; there are " + std::to_string(classes_.size()) + " classes");
+    throw FileError(part + "labels-idx1-ubyte", "a label is " + std::to_string(largest) + "; there are " +
+                                                    std::to_string(classes_.size()) + " classes");
   }
 }
 

@@ -1,5 +1,6 @@
-// Loader: batches of augmented, normalised samples, made ahead by threads. Which samples a batch holds, in which order and how they
-// are varied is a pure function of (seed, epoch, number of the batch), so a run resumes anywhere, with any number of threads.
+// Loader: batches of augmented, normalised samples, made ahead by threads. Which samples a batch holds, in which order
+// and how they are varied is a pure function of (seed, epoch, number of the batch), so a run resumes anywhere, with any
+// number of threads.
 #pragma once
 
 #include <condition_variable>
@@ -49,7 +50,8 @@ class Loader {
   Index batches_per_epoch() const;
   // The samples in the order of an epoch.
   std::vector<Index> order(Index epoch) const;
-  // One batch; for any caller, from any thread. Throws what the data set throws, UsageError for samples that differ in size.
+  // One batch; for any caller, from any thread. Throws what the data set throws, UsageError for samples that differ in
+  // size.
   Batch make(Index epoch, Index number) const;
 
   // Batches one after the other, across the ends of epochs. Forwards what a thread threw.
@@ -105,7 +107,8 @@ OCELLUS_FN Loader::Loader(std::shared_ptr<const Dataset> dataset, const LoaderOp
     throw UsageError("Loader: batch and prefetch must be at least 1, workers at least 0");
   }
   if (batches_per_epoch() == 0) {
-    throw UsageError("Loader: " + std::to_string(dataset_->size()) + " samples make no batch of " + std::to_string(options.batch) +
+    throw UsageError("Loader: " + std::to_string(dataset_->size()) + " samples make no batch of " +
+                     std::to_string(options.batch) +
                      (options.drop_last ? "; reduce it or keep the last, smaller batch (drop_last = false)" : ""));
   }
 }
@@ -140,7 +143,8 @@ OCELLUS_FN Batch Loader::make(Index epoch, Index number) const {
   std::vector<std::int64_t> labels;
   for (const Index i : batch.samples) {
     Sample sample = dataset_->get(i);
-    RandomStream random(options_.seed ^ data_detail::augment_stream, static_cast<std::uint32_t>(epoch), static_cast<std::uint32_t>(i));
+    RandomStream random(options_.seed ^ data_detail::augment_stream, static_cast<std::uint32_t>(epoch),
+                        static_cast<std::uint32_t>(i));
     augment(options_.augmentations, sample.image, sample.mask.empty() ? nullptr : &sample.mask, random);
     images.push_back(std::move(sample.image));
     if (sample.mask.empty()) {

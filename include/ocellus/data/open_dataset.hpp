@@ -9,11 +9,14 @@
 
 namespace ocellus {
 
-// Pictures with masks: `<split>.txt` with lines "image label". Throws UsageError naming the layouts if `folder` has none of them.
-std::shared_ptr<Dataset> open_segmentation(const std::string& folder, const std::string& split, const DatasetOptions& options = {});
+// Pictures with masks: `<split>.txt` with lines "image label". Throws UsageError naming the layouts if `folder` has
+// none of them.
+std::shared_ptr<Dataset> open_segmentation(const std::string& folder, const std::string& split,
+                                           const DatasetOptions& options = {});
 
 // Pictures with classes: IDX files or one folder per class. Throws UsageError likewise.
-std::shared_ptr<Dataset> open_classification(const std::string& folder, const std::string& split, const DatasetOptions& options = {});
+std::shared_ptr<Dataset> open_classification(const std::string& folder, const std::string& split,
+                                             const DatasetOptions& options = {});
 
 }  // namespace ocellus
 
@@ -25,19 +28,26 @@ std::shared_ptr<Dataset> open_classification(const std::string& folder, const st
 
 namespace ocellus {
 
-OCELLUS_FN std::shared_ptr<Dataset> open_segmentation(const std::string& folder, const std::string& split, const DatasetOptions& options) {
+OCELLUS_FN std::shared_ptr<Dataset> open_segmentation(const std::string& folder, const std::string& split,
+                                                      const DatasetOptions& options) {
   const std::string root = SegmentationFolder::find(folder, split);
   if (root.empty()) {
-    throw UsageError(folder + ": no data for segmentation; expected " + split + ".txt with lines \"image label\" here or in the only subfolder");
+    throw UsageError(folder + ": no data for segmentation; expected " + split +
+                     ".txt with lines \"image label\" here or in the only subfolder");
   }
   return std::make_shared<SegmentationFolder>(root, split, options);
 }
 
-OCELLUS_FN std::shared_ptr<Dataset> open_classification(const std::string& folder, const std::string& split, const DatasetOptions& options) {
-  if (const std::string root = IdxFolder::find(folder); !root.empty()) return std::make_shared<IdxFolder>(root, split, options);
-  if (const std::string root = ClassFolder::find(folder, split); !root.empty()) return std::make_shared<ClassFolder>(root, options);
-  throw UsageError(folder + ": no data for classification; expected IDX files (train-images-idx3-ubyte, …) or one folder per class, in " +
-                   split + " or here");
+OCELLUS_FN std::shared_ptr<Dataset> open_classification(const std::string& folder, const std::string& split,
+                                                        const DatasetOptions& options) {
+  if (const std::string root = IdxFolder::find(folder); !root.empty())
+    return std::make_shared<IdxFolder>(root, split, options);
+  if (const std::string root = ClassFolder::find(folder, split); !root.empty())
+    return std::make_shared<ClassFolder>(root, options);
+  throw UsageError(
+      folder +
+      ": no data for classification; expected IDX files (train-images-idx3-ubyte, …) or one folder per class, in " +
+      split + " or here");
 }
 
 }  // namespace ocellus

@@ -1,5 +1,5 @@
-// Pictures with label masks, as CamVid is distributed: `<split>.txt` with lines "image label", paths relative to the list's folder.
-// A mask is an 8-bit PNG whose value is the class id.
+// Pictures with label masks, as CamVid is distributed: `<split>.txt` with lines "image label", paths relative to the
+// list's folder. A mask is an 8-bit PNG whose value is the class id.
 #pragma once
 
 #include <string>
@@ -18,8 +18,8 @@ class SegmentationFolder : public Dataset {
   static std::string find(const std::string& folder, const std::string& split);
 
   Index size() const override { return static_cast<Index>(pairs_.size()); }
-  // Throws FileError for a picture and mask of different sizes and for a mask value that is neither a class nor the ignored one,
-  // naming its pixel.
+  // Throws FileError for a picture and mask of different sizes and for a mask value that is neither a class nor the
+  // ignored one, naming its pixel.
   Sample get(Index i) const override;
   std::string name(Index i) const override { return pairs_[static_cast<std::size_t>(i)].image; }
   const std::vector<std::string>& classes() const override { return classes_; }
@@ -50,10 +50,14 @@ OCELLUS_FN std::string SegmentationFolder::find(const std::string& folder, const
   return {};
 }
 
-OCELLUS_FN SegmentationFolder::SegmentationFolder(const std::string& root, const std::string& split, const DatasetOptions& options)
-    : classes_(options.classes.empty() ? data_detail::class_file(root) : options.classes), ignore_index_(options.ignore_index) {
+OCELLUS_FN SegmentationFolder::SegmentationFolder(const std::string& root, const std::string& split,
+                                                  const DatasetOptions& options)
+    : classes_(options.classes.empty() ? data_detail::class_file(root) : options.classes),
+      ignore_index_(options.ignore_index) {
   if (classes_.empty()) {
-    throw UsageError(root + ": the names of the classes are not known; give them (--classes a,b,c) or write them to classes.txt, one per line");
+    throw UsageError(
+        root +
+        ": the names of the classes are not known; give them (--classes a,b,c) or write them to classes.txt, one per line");
   }
   const std::string list = root + "/" + split + ".txt";
   const std::vector<std::string> lines = data_detail::lines_of(list);
@@ -62,7 +66,8 @@ OCELLUS_FN SegmentationFolder::SegmentationFolder(const std::string& root, const
     if (line.empty()) continue;
     const std::size_t end = line.find_first_of(" \t"), next = line.find_first_not_of(" \t", end);
     if (end == std::string::npos || end == 0 || line.find_first_of(" \t", next) != std::string::npos) {
-      throw FileError(list, "line " + std::to_string(i + 1) + ": expected \"image label\", two paths; got \"" + line + "\"");
+      throw FileError(list,
+                      "line " + std::to_string(i + 1) + ": expected \"image label\", two paths; got \"" + line + "\"");
     }
     pairs_.push_back({data_detail::path_inside(root, line.substr(0, end), list, i + 1),
                       data_detail::path_inside(root, line.substr(next), list, i + 1)});
@@ -74,17 +79,19 @@ OCELLUS_FN Sample SegmentationFolder::get(Index i) const {
   const Pair& pair = pairs_.at(static_cast<std::size_t>(i));
   Sample sample{read_image(pair.image).to_rgb(), read_mask(pair.mask).packed()};
   if (!(sample.image.size() == sample.mask.size())) {
-    throw FileError(pair.mask, "the mask has (height, width) " + sample.mask.size().str() + ", its picture " + pair.image + " has " +
-                                   sample.image.size().str());
+    throw FileError(pair.mask, "the mask has (height, width) " + sample.mask.size().str() + ", its picture " +
+                                   pair.image + " has " + sample.image.size().str());
   }
   const Index count = static_cast<Index>(classes_.size());
   for (Index y = 0; y < sample.mask.height(); ++y) {
     const std::uint8_t* row = sample.mask.row(y);
     for (Index x = 0; x < sample.mask.width(); ++x) {
       if (row[x] < count || row[x] == ignore_index_) continue;
-      throw FileError(pair.mask, "pixel (" + std::to_string(y) + ", " + std::to_string(x) + ") has the class id " +
-                                     std::to_string(row[x]) + "; there are " + std::to_string(count) + " classes, and " +
-                                     (ignore_index_ < 0 ? "no id is ignored (--ignore ID)" : std::to_string(ignore_index_) + " is ignored"));
+      throw FileError(
+          pair.mask,
+          "pixel (" + std::to_string(y) + ", " + std::to_string(x) + ") has the class id " + std::to_string(row[x]) +
+              "; there are " + std::to_string(count) + " classes, and " +
+              (ignore_index_ < 0 ? "no id is ignored (--ignore ID)" : std::to_string(ignore_index_) + " is ignored"));
     }
   }
   return sample;

@@ -110,8 +110,9 @@ OCELLUS_FN AnyTensor linear_before_resize(GraphBuilder& builder, const AnyOp& op
   std::vector<AnyTensor> list(in.begin(), in.end());
   list[0] = builder.inputs(*p)[0];
   if (list[0].rank() != 4 || list[0].shape().rows() >= in[0].shape().rows()) return {};
+  const AnyOp resize_op = p->op;  // the next call may grow the list of nodes
   const AnyTensor small[] = {again(op, list)};
-  return again(p->op, small);
+  return again(resize_op, small);
 }
 
 // W₂ (W₁ x + b₁) + b₂ = (W₂ W₁) x + (W₂ b₁ + b₂), where that is less work

@@ -225,7 +225,7 @@ OCELLUS_FN std::unique_ptr<Plan::Workspace> Plan::workspace() const {
     for (const Edge& e : n.in) in.emplace_back(e.spec, memory(e.value));
     for (int o : n.out) out.emplace_back(o < 0 ? Spec{} : graph_.values[at(o)].spec, memory(o));
     Run r;
-    bind(r, n.op.table(), n.phase, n.counts, in, out);
+    bind_views(r, n.op.table(), n.phase, n.counts, in, out);
     w->runs_.push_back(std::move(r));
   }
   for (int input : graph_.inputs) {

@@ -2,8 +2,7 @@
 // checked first.
 #pragma once
 
-#include <cstddef>
-#include <span>
+#include <cstdint>
 #include <string>
 
 #include <ocellus/core/config.hpp>
@@ -12,10 +11,10 @@
 
 namespace ocellus {
 
-// Unpacks a deflate stream that must give exactly `size` bytes. `bytes` holds the stream and what follows it in the
-// file, at least 8 bytes (a gzip trailer, a zip directory), because the decoder reads ahead. A damaged stream may go
-// unnoticed: check the checksum. Throws FileError at `offset` of `source`.
-Bytes inflate(ByteSpan bytes, std::uint64_t size, const std::string& source, std::uint64_t offset,
+// Unpacks a deflate stream of exactly `packed` bytes that must give exactly `size` bytes. `bytes` holds the stream and
+// what follows it in the file, at least 8 bytes (a gzip trailer, a zip directory), because the decoder reads ahead.
+// Whether the content is the right one only a checksum can tell. Throws FileError at `offset` of `source`.
+Bytes inflate(ByteSpan bytes, std::uint64_t packed, std::uint64_t size, const std::string& source, std::uint64_t offset,
               const Limits& limits = {});
 
 bool is_gzip(ByteSpan bytes);
@@ -27,8 +26,6 @@ Bytes gunzip(const Bytes& bytes, const std::string& source, const Limits& limits
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_IO)
 #include <algorithm>
 #include <climits>
-#include <cstdint>
-#include <cstring>
 #include <memory>
 #include <string_view>
 
@@ -47,8 +44,8 @@ inline constexpr std::uint64_t unproven_bytes = std::uint64_t{64} << 20;
 
 }  // namespace io_detail
 
-OCELLUS_FN Bytes inflate(ByteSpan bytes, std::uint64_t size, const std::string& source, std::uint64_t offset,
-                         const Limits& limits) {
+OCELLUS_FN Bytes inflate(ByteSpan bytes, std::uint64_t packed, std::uint64_t size, const std::string& source,
+                         std::uint64_t offset, const Limits& limits) {
   const auto fail = [&](const std::string& what) { throw FileError(source, what, static_cast<std::int64_t>(offset)); };
   const std::uint64_t most = std::min<std::uint64_t>(limits.inflated_bytes, INT_MAX);
   if (size > most) {
@@ -56,26 +53,30 @@ OCELLUS_FN Bytes inflate(ByteSpan bytes, std::uint64_t size, const std::string& 
          " (Limits::inflated_bytes)");
   }
   if (bytes.size() > INT_MAX) fail("a deflate stream of more than 2 GiB");
-  if (size / io_detail::deflate_best_ratio > bytes.size()) {
-    fail("claims to unpack to " + std::to_string(size) + " bytes, more than its " + std::to_string(bytes.size()) +
+  if (size / io_detail::deflate_best_ratio > packed) {
+    fail("claims to unpack to " + std::to_string(size) + " bytes, more than its " + std::to_string(packed) +
          " bytes can hold");
   }
 
   // A larger claim than the file has earned gets its memory in steps, each paid for by data that filled the one before.
-  std::uint64_t capacity = std::min<std::uint64_t>(size, 2 * bytes.size() + io_detail::unproven_bytes);
+  std::uint64_t capacity = std::min<std::uint64_t>(size, 2 * packed + io_detail::unproven_bytes);
   for (;;) {
     const std::shared_ptr<std::byte> memory = io_detail::allocate_bytes(capacity, source);
-    io_detail::stb::forget_failure();
-    const int got = io_detail::stb::stbi_zlib_decode_noheader_buffer(
-        reinterpret_cast<char*>(memory.get()), static_cast<int>(capacity), reinterpret_cast<const char*>(bytes.data()),
-        static_cast<int>(bytes.size()));
-    if (got >= 0 && static_cast<std::uint64_t>(got) == size) {
+    const io_detail::stb::Inflated got =
+        io_detail::stb::inflate(bytes.data(), static_cast<int>(bytes.size()), memory.get(), static_cast<int>(capacity));
+    if (got.complete) {
+      if (static_cast<std::uint64_t>(got.written) != size) {
+        fail("unpacks to " + std::to_string(got.written) + " bytes, " + std::to_string(size) + " were announced");
+      }
+      if (static_cast<std::uint64_t>(got.consumed) != packed) {
+        fail("the deflate stream ends after " + std::to_string(got.consumed) + " of " + std::to_string(packed) +
+             " bytes");
+      }
       return {ByteSpan(memory.get(), static_cast<std::size_t>(size)), memory};
     }
-    if (got >= 0) fail("unpacks to " + std::to_string(got) + " bytes, " + std::to_string(size) + " were announced");
-    const std::string_view reason = io_detail::stb::stbi_failure_reason();
-    const bool full = reason == "output buffer limit";
-    if (!full) fail("the deflate stream is damaged: " + std::string(reason));
+    if (std::string_view(got.reason) != "output buffer limit") {
+      fail(std::string("the deflate stream is damaged: ") + got.reason);
+    }
     if (capacity == size) fail("unpacks to more than the " + std::to_string(size) + " bytes announced");
     capacity = std::min<std::uint64_t>(size, 4 * capacity);
   }
@@ -107,7 +108,8 @@ OCELLUS_FN Bytes gunzip(const Bytes& bytes, const std::string& source, const Lim
   reader.seek(bytes.size() - trailer_bytes);
   const auto crc = reader.little_endian<std::uint32_t>("the gzip trailer");
   const auto size = reader.little_endian<std::uint32_t>("the gzip trailer");
-  const Bytes unpacked = inflate(bytes.span().subspan(stream), size, source, stream, limits);
+  const Bytes unpacked =
+      inflate(bytes.span().subspan(stream), bytes.size() - trailer_bytes - stream, size, source, stream, limits);
   if (crc32(unpacked.span()) != crc) {
     reader.fail_at(bytes.size() - trailer_bytes, "the unpacked data does not match its CRC-32");
   }

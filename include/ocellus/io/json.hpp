@@ -4,6 +4,8 @@
 // shortest form that reads back the same.
 #pragma once
 
+#include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
@@ -144,8 +146,7 @@ class JsonWriter {
   JsonWriter& value(std::nullptr_t) { return literal("null"); }
   // An element of a document that was read, with everything in it.
   JsonWriter& value(const Json& element);
-  template <class T>
-    requires std::is_integral_v<T>
+  template <std::integral T>
   JsonWriter& value(T number) {
     if constexpr (std::is_same_v<T, bool>) return literal(number ? "true" : "false");
     return literal(std::to_string(number));
@@ -192,6 +193,7 @@ class JsonWriter {
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <exception>
 #include <utility>
 
@@ -215,6 +217,7 @@ OCELLUS_COLD OCELLUS_FN std::string shown(std::string_view text) {
   return JsonWriter().value(text.substr(0, longest)).str() + "...";
 }
 
+// Sixteen bytes: a text of zeros and commas holds a value every two bytes.
 struct JsonNode {
   union {
     bool boolean;
@@ -222,21 +225,26 @@ struct JsonNode {
     double number;
     JsonSpan span;  // string: characters of `text`; array, object: entries of `children`
   };
-  JsonSpan key;          // characters of `text`
-  std::uint32_t parent;  // node 0, the root, is its own
-  Json::Kind kind;
+  std::uint32_t key;          // where in `text` its length and characters stand
+  std::uint32_t parent : 29;  // node 0, the root, is its own
+  Json::Kind kind : 3;
 };
 
 // A flat tree. The children of an array stand in `children` in order; those of an object twice, in order and sorted by
 // key.
 struct JsonDocument {
   std::string source;
-  std::string text;
-  std::vector<JsonNode> nodes;
+  std::string text = std::string(sizeof(std::uint32_t), '\0');  // begins with the key of what has none
+  std::deque<JsonNode> nodes;                                   // never moved: growth costs nothing twice
   std::vector<std::uint32_t> children;
 
   std::string_view characters(JsonSpan span) const { return std::string_view(text).substr(span.first, span.count); }
-  std::string_view key_of(std::uint32_t node) const { return characters(nodes[node].key); }
+  std::string_view key_of(std::uint32_t node) const {
+    const std::uint32_t at = nodes[node].key;
+    JsonSpan key{at + static_cast<std::uint32_t>(sizeof(std::uint32_t)), 0};
+    std::memcpy(&key.count, text.data() + at, sizeof key.count);
+    return characters(key);
+  }
   std::uint32_t child(const JsonNode& node, std::uint32_t i) const { return children[node.span.first + i]; }
 
   // Where `node` is, built from its parents: they are few, and only errors ask.
@@ -244,9 +252,7 @@ struct JsonDocument {
     std::vector<std::string> steps;
     for (; node != 0; node = nodes[node].parent) steps.push_back(step_to(node));
     std::string path;
-    for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
-      path += *step;
-    }
+    for (auto step = steps.rbegin(); step != steps.rend(); ++step) path += *step;
     return !path.empty() && path[0] == '.' ? path.substr(1) : path;
   }
 
@@ -268,7 +274,7 @@ struct JsonDocument {
     const bool plain = !key.empty() && key.size() <= 60 && std::all_of(key.begin(), key.end(), [](char c) {
       return c == '_' || c == '-' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
     });
-    return plain ? "." + std::string(key) : "[" + io_detail::shown(key) + "]";
+    return plain ? "." + std::string(key) : "[" + shown(key) + "]";
   }
 };
 
@@ -298,8 +304,9 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
   }
   bool number_float(number_float_t value, const string_t&) override { return add_number(value); }
   bool string(string_t& value) override {
-    const JsonSpan span = keep(value);
-    add(Json::Kind::string).span = span;
+    add(Json::Kind::string).span = {static_cast<std::uint32_t>(document_.text.size()),
+                                    static_cast<std::uint32_t>(value.size())};
+    document_.text += value;
     return true;
   }
   bool binary(binary_t&) override { return false; }
@@ -307,7 +314,9 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
   bool start_object(std::size_t) override { return begin(Json::Kind::object); }
   bool start_array(std::size_t) override { return begin(Json::Kind::array); }
   bool key(string_t& name) override {
-    key_ = keep(name);
+    const auto length = static_cast<std::uint32_t>(name.size());
+    key_ = static_cast<std::uint32_t>(document_.text.size());
+    document_.text.append(reinterpret_cast<const char*>(&length), sizeof length).append(name);
     return true;
   }
   bool end_array() override {
@@ -327,19 +336,22 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
       return document_.key_of(a) == document_.key_of(b);
     });
     if (twice != children.end()) {
-      fail(node, "the key " + io_detail::shown(document_.key_of(*twice)) + " stands there twice");
+      fail(node, "the key " + shown(document_.key_of(*twice)) + " stands there twice");
     }
     return true;
   }
 
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) override {
-    std::string what = error.what();  // "[json.exception.parse_error.101] parse error at line 1, column 2: ..."
-    if (const std::size_t prefix = what.find("] "); prefix != std::string::npos) what.erase(0, prefix + 2);
-    throw FileError(document_.source, "not valid JSON: " + what,
+    std::string_view what = error.what();  // "[json.exception.parse_error.101] parse error at line 1, column 2: ..."
+    if (const std::size_t prefix = what.find("] "); prefix != std::string_view::npos) what.remove_prefix(prefix + 2);
+    constexpr std::size_t longest = 200;
+    throw FileError(document_.source, "not valid JSON: " + std::string(what.substr(0, longest)),
                     offset_ + static_cast<std::int64_t>(position ? position - 1 : 0));
   }
 
  private:
+  static constexpr std::uint32_t max_nodes = (1u << 29) - 1;
+
   struct Open {
     std::uint32_t node;
     std::size_t first_pending;
@@ -352,26 +364,21 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
 
   JsonNode& add(Json::Kind kind) {
     const std::uint32_t parent = open_.empty() ? 0 : open_.back().node;
-    if (document_.nodes.size() >= limits_.json_values) {
-      fail(parent, "more than " + std::to_string(limits_.json_values) + " values in one JSON text");
+    const std::uint64_t most = std::min<std::uint64_t>(limits_.json_values, max_nodes);
+    if (document_.nodes.size() >= most) {
+      fail(parent, "more than " + std::to_string(most) + " values in one JSON text");
     }
     if (!open_.empty()) pending_.push_back(static_cast<std::uint32_t>(document_.nodes.size()));
     JsonNode& node = document_.nodes.emplace_back();
     node.integer = 0;
-    node.key = std::exchange(key_, JsonSpan{});
-    node.parent = parent;
+    node.key = std::exchange(key_, 0u);
+    node.parent = parent & max_nodes;
     node.kind = kind;
     return node;
   }
   bool add_number(double value) {
     add(Json::Kind::number).number = value;
     return true;
-  }
-  JsonSpan keep(const std::string& characters) {
-    const JsonSpan span{static_cast<std::uint32_t>(document_.text.size()),
-                        static_cast<std::uint32_t>(characters.size())};
-    document_.text += characters;
-    return span;
   }
   bool begin(Json::Kind kind) {
     if (open_.size() >= static_cast<std::size_t>(limits_.json_depth)) {
@@ -396,7 +403,7 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
   JsonDocument& document_;
   const Limits& limits_;
   std::int64_t offset_;
-  JsonSpan key_{};
+  std::uint32_t key_ = 0;
   std::vector<Open> open_;
   std::vector<std::uint32_t> pending_;  // children of the open arrays and objects
 };
@@ -445,7 +452,8 @@ OCELLUS_FN Json::Json(std::shared_ptr<const io_detail::JsonDocument> document, s
 
 OCELLUS_FN Json Json::parse(std::string_view text, const std::string& source, const Limits& limits,
                             std::int64_t offset) {
-  const std::uint64_t most = std::min<std::uint64_t>(limits.json_bytes, UINT32_MAX - 1);
+  // Positions in the kept text, which with the lengths of its keys is less than twice as long, have 32 bits.
+  const std::uint64_t most = std::min<std::uint64_t>(limits.json_bytes, INT32_MAX);
   if (text.size() > most) {
     throw FileError(source, "JSON text of " + std::to_string(text.size()) + " bytes, the limit is " +
                                 std::to_string(most) + " (Limits::json_bytes)");

@@ -2,9 +2,9 @@
 // bytes with the length of a JSON header, the header, the data of all tensors one after the other.
 //
 // The reader accepts what the reference accepts and refuses, beyond it: headers over Limits::header_bytes, more than
-// Limits::tensors tensors, more than 8 axes, sizes from 2^63 on, empty names, names over Limits::name_bytes or with
-// NUL, fields other than dtype, shape and data_offsets, a null __metadata__, and element types that the library does
-// not hold. BOOL is read as u8.
+// Limits::tensors tensors, duplicate keys anywhere, spaces before the header's '{', more than 8 axes, sizes from 2^63
+// on, empty names, names over Limits::name_bytes or with NUL, fields other than dtype, shape and data_offsets, a null
+// __metadata__, and element types that the library does not hold. BOOL is read as u8.
 #pragma once
 
 #include <string>
@@ -145,7 +145,7 @@ OCELLUS_FN void check_coverage(const std::vector<SafetensorsEntry>& entries, std
     if (entry.begin != covered) {
       const char* what = entry.begin < covered ? " overlaps the tensor before it" : " leaves a hole before it";
       throw FileError(source,
-                      "the data of " + io_detail::shown(entry.name) + what + ": it begins at " + std::to_string(entry.begin) +
+                      "the data of " + shown(entry.name) + what + ": it begins at " + std::to_string(entry.begin) +
                           " of the data, the one before ends at " + std::to_string(covered),
                       static_cast<std::int64_t>(data_begin + entry.begin));
     }
@@ -224,8 +224,8 @@ OCELLUS_FN NamedTensors read_safetensors(const Bytes& bytes, const std::string& 
   const std::uint64_t data_bytes = reader.left();
 
   Limits header_limits = limits;
-  // A well-formed entry takes more than four bytes of text per value.
-  header_limits.json_values = header_bytes / 4 + 16;
+  // A well-formed entry takes more than five bytes of text per value, except for a few of one-letter names.
+  header_limits.json_values = header_bytes / 5 + 1000;
   const Json header = Json::parse(text, source, header_limits, static_cast<std::int64_t>(header_begin));
 
   NamedTensors tensors;

@@ -1,6 +1,6 @@
-// The inflate of stb_image (public domain, https://github.com/nothings/stb) and nothing else of it, compiled static into
-// this translation unit. Private: io/inflate.hpp includes it in its definitions half, nobody else does. It lies in a
-// namespace of its own and behind saved macros, so that it meets no other copy of stb.
+// The inflate of stb_image (public domain, https://github.com/nothings/stb) and nothing else of it, compiled static
+// into this translation unit. Private: io/inflate.hpp includes it in its definitions half, nobody else does. It lies in
+// a namespace of its own and behind saved macros, so that it meets no other copy of stb.
 #pragma once
 #pragma GCC system_header
 
@@ -80,14 +80,30 @@
 #define STBI_NO_SIMD
 
 namespace ocellus::io_detail::stb {
+using ::pow;  // the library's op of this name must not hide it
 #if __has_include(<stb/stb_image.h>)
 #include <stb/stb_image.h>
 #else
 #include <stb_image.h>
 #endif
 
-// Some failures set no reason; this one is then seen instead of an older one.
-inline void forget_failure() { stbi__g_failure_reason = "unknown block"; }
+struct Inflated {
+  bool complete;       // the last block ended inside of the output
+  const char* reason;  // if not
+  int written;         // bytes
+  int consumed;        // bytes of the input that belong to the stream
+};
+
+inline Inflated inflate(const void* input, int input_bytes, void* output, int output_bytes) {
+  stbi__g_failure_reason = "unknown kind of block";  // stb's one failure without a reason
+  stbi__zbuf state;
+  stbi_uc* begin = static_cast<stbi_uc*>(const_cast<void*>(input));
+  state.zbuffer = begin;
+  state.zbuffer_end = begin + input_bytes;
+  const bool complete = stbi__do_zlib(&state, static_cast<char*>(output), output_bytes, 0, 0) != 0;
+  const int consumed = static_cast<int>(state.zbuffer - begin) - state.num_bits / 8;  // the rest was read ahead
+  return {complete, stbi__g_failure_reason, static_cast<int>(state.zout - state.zout_start), consumed};
+}
 }  // namespace ocellus::io_detail::stb
 
 #pragma pop_macro("stbi__err")

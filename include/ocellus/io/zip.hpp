@@ -215,7 +215,9 @@ OCELLUS_FN std::vector<ZipEntry> read_zip_directory(const Bytes& archive, const 
   std::vector<ZipEntry> entries;
   std::uint64_t covered = 0;
   for (Located& one : found) {
-    if (one.local < covered) reader.fail_at(one.local, io_detail::shown(one.entry.name) + " overlaps the entry before it");
+    if (one.local < covered) {
+      reader.fail_at(one.local, io_detail::shown(one.entry.name) + " overlaps the entry before it");
+    }
     covered = one.entry.begin + one.entry.packed;
     entries.push_back(std::move(one.entry));
   }
@@ -225,11 +227,14 @@ OCELLUS_FN std::vector<ZipEntry> read_zip_directory(const Bytes& archive, const 
 OCELLUS_FN Bytes read_zip_entry(const Bytes& archive, const ZipEntry& entry, const std::string& source,
                                 const Limits& limits) {
   constexpr std::uint64_t read_ahead = 8;  // inflate wants it; the directory follows every entry
-  const Bytes content = entry.deflated ? inflate(archive.span().subspan(entry.begin, entry.packed + read_ahead),
-                                                 entry.size, source, entry.begin, limits)
-                                       : archive.part(entry.begin, entry.size);
+  Bytes content = archive.part(entry.begin, entry.packed);
+  if (entry.deflated) {
+    const ByteSpan bytes = archive.span().subspan(entry.begin, entry.packed + read_ahead);
+    content = inflate(bytes, entry.packed, entry.size, source, entry.begin, limits);
+  }
   if (crc32(content.span()) != entry.crc) {
-    throw FileError(source, io_detail::shown(entry.name) + " does not match its CRC-32", static_cast<std::int64_t>(entry.begin));
+    throw FileError(source, io_detail::shown(entry.name) + " does not match its CRC-32",
+                    static_cast<std::int64_t>(entry.begin));
   }
   return content;
 }

@@ -199,22 +199,28 @@ void conv(const Conv<T>& c) {
     job.length = s.kernel.w * in;
     job.zeros = job.length;
     job.copies = s.kernel.h * job.length;
+    const Index reach = (s.kernel.h - 1) * s.dilation.h;
     const auto fill = [&](const Pixel& p, auto&& set, const T* zeros, T*& copies) OCELLUS_INLINE_LAMBDA {
       const Index top = p.y * s.stride.h - s.padding.h;
       const Index left = p.x * s.stride.w - s.padding.w;
+      const Index first = ((p.image * s.height + top) * s.width + left) * in;
+      const Index row = s.dilation.h * s.width * in;
+      if (left >= 0 && left + s.kernel.w <= s.width && top >= 0 && top + reach < s.height) {
+        for (Index i = 0; i < s.kernel.h; ++i) set(i, x + (first + i * row));
+        return;
+      }
       const Index begin = smaller(s.kernel.w, larger(0, -left));  // taps inside the picture
       const Index end = larger(begin, smaller(s.kernel.w, s.width - left));
       for (Index i = 0; i < s.kernel.h; ++i) {
         const Index y = top + i * s.dilation.h;
-        const Index from = ((p.image * s.height + y) * s.width + left) * in;
         if (y < 0 || y >= s.height) {
           set(i, zeros);
         } else if (begin == 0 && end == s.kernel.w) {
-          set(i, x + from);
+          set(i, x + (first + i * row));
         } else {
-          for (Index j = 0; j < begin * in; ++j) copies[j] = T(0);
-          for (Index j = begin * in; j < end * in; ++j) copies[j] = x[from + j];
-          for (Index j = end * in; j < s.kernel.w * in; ++j) copies[j] = T(0);
+          zero_row<T>(copies, begin * in);
+          copy_row<T>(copies + begin * in, x + (first + i * row + begin * in), (end - begin) * in);
+          zero_row<T>(copies + end * in, (s.kernel.w - end) * in);
           set(i, copies);
           copies += s.kernel.w * in;
         }
@@ -328,22 +334,28 @@ void window_rows(const ConvShape& s, const T* x, Index group, Index t0, Index t1
   for (Index m = m0; m < m1; ++m, rows += ld, p.step()) {
     T* to = rows;
     const Index left = p.x * s.stride.w - s.padding.w;
+    Index i = t0 / s.kernel.w;
+    Index tap = t0 - i * s.kernel.w;
     for (Index t = t0; t < t1;) {
-      const Index y = p.y * s.stride.h - s.padding.h + t / s.kernel.w * s.dilation.h;
-      const Index tap = t % s.kernel.w;
+      const Index y = p.y * s.stride.h - s.padding.h + i * s.dilation.h;
       const Index run = contiguous ? smaller(s.kernel.w - tap, t1 - t) : 1;  // taps to take at once
       const Index start = left + tap * s.dilation.w;
       const bool inside = y >= 0 && y < s.height;
       const Index begin = inside ? smaller(run, larger(0, -start)) : run;
       const Index end = inside ? larger(begin, smaller(run, s.width - start)) : run;
       const Index from = ((p.image * s.height + y) * s.width + start) * s.channels + group * in;
-      for (Index i = 0; i < begin * in; ++i) to[i] = T(0);
-      for (Index i = begin * in; i < end * in; ++i) to[i] = x[from + i];
-      for (Index i = end * in; i < run * in; ++i) to[i] = T(0);
+      if (begin > 0) zero_row<T>(to, begin * in);
+      if (begin < end) copy_row<T>(to + begin * in, x + (from + begin * in), (end - begin) * in);
+      if (end < run) zero_row<T>(to + end * in, (run - end) * in);
       to += run * in;
       t += run;
+      tap += run;
+      if (tap == s.kernel.w) {
+        tap = 0;
+        ++i;
+      }
     }
-    while (to < rows + ld) *to++ = T(0);
+    if (to < rows + ld) zero_row<T>(to, rows + ld - to);
   }
 }
 

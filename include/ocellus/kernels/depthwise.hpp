@@ -79,9 +79,10 @@ void depthwise_channels(const DepthwiseWindow<T>& k, Index next, Index columns_b
                         bool relu, T* y) {
   constexpr Index w = vec<T>::size;
   Index c = 0;
+  constexpr int v = P == 1 ? 4 : 2;  // independent sums, so that the latency of one does not count
   const auto at = [&](Index channel) OCELLUS_INLINE_LAMBDA { return bias ? bias + channel : nullptr; };
-  for (; c + 2 * w <= k.channels; c += 2 * w) {
-    depthwise_pixels<T, P, 2, false>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c, w);
+  for (; c + v * w <= k.channels; c += v * w) {
+    depthwise_pixels<T, P, v, false>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c, w);
   }
   for (; c + w <= k.channels; c += w) {
     depthwise_pixels<T, P, 1, false>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c, w);
@@ -138,6 +139,7 @@ void depthwise_run(const ConvShape& s, const T* x, const T* packed, T* y, const 
       Index ox = 0;
       for (; ox < inner_begin; ++ox) border(ox);
       for (; ox + 4 <= inner_end; ox += 4) run(std::integral_constant<int, 4>{}, ox, 0, s.kernel.w);
+      for (; ox + 2 <= inner_end; ox += 2) run(std::integral_constant<int, 2>{}, ox, 0, s.kernel.w);
       for (; ox < s.out_width; ++ox) border(ox);
     }
   });
@@ -179,24 +181,41 @@ void depthwise_backward_input(const ConvShape& s, const T* weight, const T* dy, 
     return;
   }
   parallel_for(s.batch * s.height, larger(1, 65536 / larger(1, s.width * s.channels * taps)), [&](Index from, Index to) {
+    Scratch local;
+    Index* gradient = local.take<Index>(taps);  // offsets of the windows that hold a pixel, and of their filter rows
+    Index* filter = local.take<Index>(taps);
     for (Index r = from; r < to; ++r) {
       const Index image = r / s.height;
       const Index iy = r % s.height;
       for (Index ix = 0; ix < s.width; ++ix) {
+        Index count = 0;
+        for (Index kh = 0; kh < s.kernel.h; ++kh) {
+          const Index y = iy + s.padding.h - kh * s.dilation.h;
+          if (y < 0 || y % s.stride.h != 0 || y / s.stride.h >= s.out_height) continue;
+          for (Index kw = 0; kw < s.kernel.w; ++kw) {
+            const Index x = ix + s.padding.w - kw * s.dilation.w;
+            if (x < 0 || x % s.stride.w != 0 || x / s.stride.w >= s.out_width) continue;
+            gradient[count] = ((image * s.out_height + y / s.stride.h) * s.out_width + x / s.stride.w) * s.channels;
+            filter[count] = (kh * s.kernel.w + kw) * s.channels;
+            ++count;
+          }
+        }
         T* out = dx + (r * s.width + ix) * s.channels;
-        for (Index c = 0; c < s.channels; c += w) {
+        Index c = 0;
+        for (; c + 2 * w <= s.channels; c += 2 * w) {
+          vec<T> sum0(T(0));
+          vec<T> sum1(T(0));
+          for (Index i = 0; i < count; ++i) {
+            sum0 = fma<T>(load<T>(dy + gradient[i] + c), load<T>(packed + filter[i] + c), sum0);
+            sum1 = fma<T>(load<T>(dy + gradient[i] + c + w), load<T>(packed + filter[i] + c + w), sum1);
+          }
+          store<T>(out + c, sum0);
+          store<T>(out + c + w, sum1);
+        }
+        for (; c < s.channels; c += w) {
           const Index left = smaller(w, s.channels - c);
           vec<T> sum(T(0));
-          for (Index kh = 0; kh < s.kernel.h; ++kh) {
-            const Index y = iy + s.padding.h - kh * s.dilation.h;
-            if (y < 0 || y % s.stride.h != 0 || y / s.stride.h >= s.out_height) continue;
-            for (Index kw = 0; kw < s.kernel.w; ++kw) {
-              const Index x = ix + s.padding.w - kw * s.dilation.w;
-              if (x < 0 || x % s.stride.w != 0 || x / s.stride.w >= s.out_width) continue;
-              const T* gradient = dy + ((image * s.out_height + y / s.stride.h) * s.out_width + x / s.stride.w) * s.channels + c;
-              sum = fma<T>(load_n(gradient, left), load_n(packed + (kh * s.kernel.w + kw) * s.channels + c, left), sum);
-            }
-          }
+          for (Index i = 0; i < count; ++i) sum = fma<T>(load_n(dy + gradient[i] + c, left), load_n(packed + filter[i] + c, left), sum);
           store_n(out + c, sum, left);
         }
       }
@@ -204,14 +223,16 @@ void depthwise_backward_input(const ConvShape& s, const T* weight, const T* dy, 
   });
 }
 
-// Adds to gradient[kh][kw .. kw + K) the products of one row of dy with one row of x, for one vector of channels (`left` of them).
-template <class T, int K>
+// Adds to gradient[kw .. kw + K) the products of one row of dy with one row of x, for V vectors of channels, or the first `left` of one.
+template <class T, int K, int V, bool Tail>
 OCELLUS_INLINE void depthwise_weight_row(const ConvShape& s, const T* x, const T* dy, Index kw, Index left, T* gradient) {
   constexpr Index w = vec<T>::size;
-  const bool whole = left == w;
-  const auto read = [&](const T* p) OCELLUS_INLINE_LAMBDA { return whole ? load<T>(p) : load_n(p, left); };
-  vec<T> sum[std::size_t{K}];
-  unroll<K>([&](auto j) OCELLUS_INLINE_LAMBDA { sum[j] = read(gradient + (kw + j) * s.channels); });
+  const auto read = [&](const T* p) OCELLUS_INLINE_LAMBDA { return Tail ? load_n(p, left) : load<T>(p); };
+  const auto each = [&](auto&& f) OCELLUS_INLINE_LAMBDA {
+    unroll<K>([&](auto j) OCELLUS_INLINE_LAMBDA { unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { f(j, v); }); });
+  };
+  vec<T> sum[std::size_t{K}][std::size_t{V}];
+  each([&](auto j, auto v) OCELLUS_INLINE_LAMBDA { sum[j][v] = read(gradient + (kw + j) * s.channels + v * w); });
   Index inner_begin = 0;
   Index inner_end = s.out_width;
   unroll<K>([&](auto j) OCELLUS_INLINE_LAMBDA {
@@ -219,28 +240,44 @@ OCELLUS_INLINE void depthwise_weight_row(const ConvShape& s, const T* x, const T
     inner_begin = larger(inner_begin, valid.begin);
     inner_end = smaller(inner_end, valid.end);
   });
+  inner_begin = smaller(inner_begin, s.out_width);
   inner_end = larger(inner_begin, inner_end);
   const auto border = [&](Index ox) OCELLUS_INLINE_LAMBDA {
-    unroll<K>([&](auto j) OCELLUS_INLINE_LAMBDA {
+    each([&](auto j, auto v) OCELLUS_INLINE_LAMBDA {
       const Index ix = ox * s.stride.w + (kw + j) * s.dilation.w - s.padding.w;
-      if (ix >= 0 && ix < s.width) sum[j] = fma<T>(read(dy + ox * s.channels), read(x + ix * s.channels), sum[j]);
+      if (ix >= 0 && ix < s.width) {
+        sum[j][v] = fma<T>(read(dy + ox * s.channels + v * w), read(x + ix * s.channels + v * w), sum[j][v]);
+      }
     });
   };
   Index ox = 0;
-  for (; ox < smaller(inner_begin, s.out_width); ++ox) border(ox);
+  for (; ox < inner_begin; ++ox) border(ox);
   for (; ox < inner_end; ++ox) {
-    const vec<T> d = read(dy + ox * s.channels);
+    vec<T> d[std::size_t{V}];
+    unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { d[v] = read(dy + ox * s.channels + v * w); });
     const T* from = x + (ox * s.stride.w + kw * s.dilation.w - s.padding.w) * s.channels;
-    unroll<K>([&](auto j) OCELLUS_INLINE_LAMBDA { sum[j] = fma<T>(d, read(from + j * s.dilation.w * s.channels), sum[j]); });
+    each([&](auto j, auto v) OCELLUS_INLINE_LAMBDA {
+      sum[j][v] = fma<T>(d[v], read(from + j * s.dilation.w * s.channels + v * w), sum[j][v]);
+    });
   }
   for (; ox < s.out_width; ++ox) border(ox);
-  unroll<K>([&](auto j) OCELLUS_INLINE_LAMBDA {
-    if (whole) {
-      store<T>(gradient + (kw + j) * s.channels, sum[j]);
+  each([&](auto j, auto v) OCELLUS_INLINE_LAMBDA {
+    T* to = gradient + (kw + j) * s.channels + v * w;
+    if constexpr (Tail) {
+      store_n(to, sum[j][v], left);
     } else {
-      store_n(gradient + (kw + j) * s.channels, sum[j], left);
+      store<T>(to, sum[j][v]);
     }
   });
+}
+
+// Every tap of one kernel row.
+template <class T, int V, bool Tail>
+void depthwise_weight_taps(const ConvShape& s, const T* x, const T* dy, Index left, T* gradient) {
+  Index kw = 0;
+  for (; kw + 5 <= s.kernel.w; kw += 5) depthwise_weight_row<T, 5, V, Tail>(s, x, dy, kw, left, gradient);
+  for (; kw + 3 <= s.kernel.w; kw += 3) depthwise_weight_row<T, 3, V, Tail>(s, x, dy, kw, left, gradient);
+  for (; kw < s.kernel.w; ++kw) depthwise_weight_row<T, 1, V, Tail>(s, x, dy, kw, left, gradient);
 }
 
 // Output rows are cut into chunks by the sizes alone; each chunk has its own sum, and the sums are added in order.
@@ -261,15 +298,12 @@ void depthwise_backward_weight(const ConvShape& s, const T* x, const T* dy, T* d
       const Range rows_in(top, s.dilation.h, s.height, s.kernel.h);
       for (Index kh = rows_in.begin; kh < rows_in.end; ++kh) {
         const T* from = x + (image * s.height + top + kh * s.dilation.h) * s.width * s.channels;
-        for (Index c = 0; c < s.channels; c += w) {
-          const Index left = smaller(w, s.channels - c);
-          const T* gradient = dy + r * s.out_width * s.channels + c;
-          T* to = sum + kh * s.kernel.w * s.channels + c;
-          Index kw = 0;
-          for (; kw + 5 <= s.kernel.w; kw += 5) depthwise_weight_row<T, 5>(s, from + c, gradient, kw, left, to);
-          for (; kw + 3 <= s.kernel.w; kw += 3) depthwise_weight_row<T, 3>(s, from + c, gradient, kw, left, to);
-          for (; kw < s.kernel.w; ++kw) depthwise_weight_row<T, 1>(s, from + c, gradient, kw, left, to);
-        }
+        const T* gradient = dy + r * s.out_width * s.channels;
+        T* to = sum + kh * s.kernel.w * s.channels;
+        Index c = 0;
+        for (; c + 2 * w <= s.channels; c += 2 * w) depthwise_weight_taps<T, 2, false>(s, from + c, gradient + c, w, to + c);
+        for (; c + w <= s.channels; c += w) depthwise_weight_taps<T, 1, false>(s, from + c, gradient + c, w, to + c);
+        if (c < s.channels) depthwise_weight_taps<T, 1, true>(s, from + c, gradient + c, s.channels - c, to + c);
       }
     }
   });

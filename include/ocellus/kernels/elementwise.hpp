@@ -204,7 +204,10 @@ inline constexpr Index short_row = 64;
 template <Binary op, class T>
 void binary_short_rows(Index rows, Index n, const T* a, const T* b, bool row_is_a, T* y) {
   T copies[short_row * short_row];
-  for (Index i = 0; i < short_row * n; ++i) copies[i] = (row_is_a ? a : b)[i % n];
+  const T* row = row_is_a ? a : b;
+  for (Index i = 0; i < short_row; ++i) {
+    for (Index j = 0; j < n; ++j) copies[i * n + j] = row[j];
+  }
   parallel_for(ceil_div(rows, short_row), ceil_div(cheap_grain, short_row * n), [&](Index begin, Index end) {
     for (Index i = begin * short_row; i < smaller(end * short_row, rows); i += short_row) {
       const Index count = smaller(short_row, rows - i) * n;

@@ -97,6 +97,21 @@ OCELLUS_INLINE void add_row(T* y, const T* x, Index n) {
   if (i < n) store_n(y + i, load_n(y + i, n - i) + load_n(x + i, n - i), n - i);
 }
 
+template <class T>
+OCELLUS_INLINE void copy_row(T* y, const T* x, Index n) {
+  constexpr Index w = vec<T>::size;
+  Index i = 0;
+  for (; i + w <= n; i += w) store<T>(y + i, load<T>(x + i));
+  if (i < n) store_n(y + i, load_n(x + i, n - i), n - i);
+}
+template <class T>
+OCELLUS_INLINE void zero_row(T* y, Index n) {
+  constexpr Index w = vec<T>::size;
+  Index i = 0;
+  for (; i + w <= n; i += w) store<T>(y + i, vec<T>(T(0)));
+  if (i < n) store_n(y + i, vec<T>(T(0)), n - i);
+}
+
 // The part of the epilogue that did not run on the accumulators, on the rows just stored.
 template <class T>
 [[gnu::noinline]] void finish_tile(const Tile<T>& t, Index rows) {
@@ -271,7 +286,7 @@ struct GemmJob {
 template <class T>
 void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1) {
   const Panels<T> panels(g.n);
-  const Index most_k = g.transpose_a ? 256 : 1024;
+  const Index most_k = g.transpose_a ? 512 : 1024;
   const Index blocks = larger(1, ceil_div(g.k, most_k));
   Tile<T> t;
   t.lda = g.lda;
@@ -396,10 +411,7 @@ void gemm_split_k(const Gemm<T>& g) {
     }
     job.c = partial + chunk * g.m * g.n;
     job.ldc = g.n;
-    const Index row_blocks = ceil_div(g.m, 96);
-    for (Index i = 0; i < row_blocks; ++i) {
-      gemm_block<T>(job, g.m * i / row_blocks, g.m * (i + 1) / row_blocks, 0, Panels<T>(g.n).count);
-    }
+    gemm_block<T>(job, 0, g.m, 0, Panels<T>(g.n).count);
   });
   sum_partials<T>(partial, chunks, g.m, g.n, g.c, g.ldc, g.accumulate, g.epilogue);
 }

@@ -230,9 +230,9 @@ OCELLUS_INLINE vec<T> max(vec<T> x, vec<T> y) {
   // By intrinsics: g++ does not always see the one instruction in the comparison.
 #if defined(OCELLUS_ISA_AVX512)
   if constexpr (std::is_same_v<T, float>) {
-    return typename vec<T>::raw{_mm512_max_ps(x.r, y.r)};
+    return typename vec<T>::raw{_mm512_maskz_max_ps(0xffff, x.r, y.r)};
   } else {
-    return typename vec<T>::raw{_mm512_max_pd(x.r, y.r)};
+    return typename vec<T>::raw{_mm512_maskz_max_pd(0xff, x.r, y.r)};
   }
 #elif defined(OCELLUS_ISA_AVX2)
   if constexpr (std::is_same_v<T, float>) {
@@ -249,9 +249,9 @@ OCELLUS_INLINE vec<T> min(vec<T> x, vec<T> y) {
   // By intrinsics: g++ does not always see the one instruction in the comparison.
 #if defined(OCELLUS_ISA_AVX512)
   if constexpr (std::is_same_v<T, float>) {
-    return typename vec<T>::raw{_mm512_min_ps(x.r, y.r)};
+    return typename vec<T>::raw{_mm512_maskz_min_ps(0xffff, x.r, y.r)};
   } else {
-    return typename vec<T>::raw{_mm512_min_pd(x.r, y.r)};
+    return typename vec<T>::raw{_mm512_maskz_min_pd(0xff, x.r, y.r)};
   }
 #elif defined(OCELLUS_ISA_AVX2)
   if constexpr (std::is_same_v<T, float>) {
@@ -456,9 +456,9 @@ template <Act F, class T>
 OCELLUS_INLINE vec<T> act(vec<T> x) {
   using V = vec<T>;
   if constexpr (F == Act::relu) {
-    return select<T>(x <= V(T(0)), V(T(0)), x);
+    return max<T>(V(T(0)), x);  // in this order NaN stays
   } else if constexpr (F == Act::relu6) {
-    return select<T>(x > V(T(6)), V(T(6)), select<T>(x <= V(T(0)), V(T(0)), x));
+    return min<T>(V(T(6)), max<T>(V(T(0)), x));
   } else if constexpr (F == Act::leaky_relu) {
     return select<T>(x > V(T(0)), x, x * V(T(leaky_relu_slope)));
   } else if constexpr (F == Act::gelu) {

@@ -202,7 +202,8 @@ struct SegFormer : Module<SegFormer> {
   DecodeHead decode_head;
   Config config;
 
-  // Weights start as the paper's code has them: truncated normal 0.02 for linear maps, √(2 / fan_out) for convolutions, zero biases.
+  // Weights start as the paper's code has them: truncated normal 0.02 for linear maps, √(2 / fan_out) for convolutions but 0.01 for the
+  // classifier, zero biases.
   explicit SegFormer(const Config& c = Config::b0());
   // (N, H, W, num_channels) → logits (N, ⌈H/4⌉, ⌈W/4⌉, K)
   Tensor forward(const Tensor& image) const;
@@ -278,6 +279,7 @@ OCELLUS_FN SegFormer::SegFormer(const Config& c) : segformer(c), decode_head(c),
     }
     if (p.name.ends_with("bias")) init::zeros(w);
   }
+  init::normal(decode_head.classifier.weight, 0.01f);
 }
 
 OCELLUS_FN Tensor SegFormer::forward(const Tensor& image) const { return decode_head(segformer(image)); }

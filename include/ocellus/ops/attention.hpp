@@ -1,5 +1,5 @@
-// Scaled dot-product attention (Vaswani et al.: Attention Is All You Need, 2017) over token lists whose heads lie side by side in the
-// channels. The score matrix never exists as a whole (Dao et al.: FlashAttention, 2022).
+// Scaled dot-product attention (Vaswani et al.: Attention Is All You Need, 2017) over token lists whose heads lie side
+// by side in the channels. The score matrix never exists as a whole (Dao et al.: FlashAttention, 2022).
 #pragma once
 
 #include <ocellus/autograd/call.hpp>
@@ -8,13 +8,14 @@ namespace ocellus {
 
 struct AttentionOptions {
   Index heads = 1;
-  double scale = 0;    // of the scores; 0: 1/√D
-  double dropout = 0;  // of the attention weights, in training; they are then computed as a whole
+  double scale = 0;    // of the scores; 0: 1 / √D
+  double dropout = 0;  // of the attention weights, in training; the score matrix then exists as a whole
 };
 
-// softmax(scale q kᵀ) v per head: q (N, Lq, H·D), k and v (N, Lk, H·D) → (N, Lq, H·D)
+// softmax(scale q kᵀ) v per head: q (N, Lq, H·D), k and v (N, Lk, H·D) → (N, Lq, H·D). Throws ShapeError.
 template <class T>
-BasicTensor<T> scaled_dot_product_attention(const BasicTensor<T>& q, const BasicTensor<T>& k, const BasicTensor<T>& v, const AttentionOptions& options = {});
+BasicTensor<T> scaled_dot_product_attention(const BasicTensor<T>& q, const BasicTensor<T>& k, const BasicTensor<T>& v,
+                                            const AttentionOptions& options = {});
 
 }  // namespace ocellus
 
@@ -25,7 +26,8 @@ BasicTensor<T> scaled_dot_product_attention(const BasicTensor<T>& q, const Basic
 
 namespace ocellus::op {
 
-// P = softmax(s Q Kᵀ), y = P V;  dV = Pᵀ dy, dP = dy Vᵀ, dS = P (dP − rowsum(dy y)), dQ = s dS K, dK = s dSᵀ Q.  P is computed again.
+// P = softmax(s Q Kᵀ), y = P V;  dV = Pᵀ dy, dP = dy Vᵀ, dS = P (dP − rowsum(dy y)), dQ = s dS K, dK = s dSᵀ Q.  P is
+// computed again.
 struct Attention {
   OCELLUS_OP("attention(q, k, v)", heads, scale)
   Index heads = 1;
@@ -56,7 +58,9 @@ struct Attention {
     b.forward.y = r.out[0];
     b.forward.log_sum = r.aux[0];
     b.dy = r.dout[0];
-    b.dq = r.din[0], b.dk = r.din[1], b.dv = r.din[2];
+    b.dq = r.din[0];
+    b.dk = r.din[1];
+    b.dv = r.din[2];
     kernels::table<T>().attention_backward(b);
   }
   double macs(const Run& r) const {
@@ -68,8 +72,14 @@ struct Attention {
   kernels::Attention<T> arguments(const Run& r) const {
     const Shape &q = r.in[0].shape, &k = r.in[1].shape;
     kernels::Attention<T> a;
-    a.batch = q[0], a.heads = heads, a.queries = q[1], a.keys = k[1], a.dim = q[2] / heads;
-    a.q = r.in[0], a.k = r.in[1], a.v = r.in[2];
+    a.batch = q[0];
+    a.heads = heads;
+    a.queries = q[1];
+    a.keys = k[1];
+    a.dim = q[2] / heads;
+    a.q = r.in[0];
+    a.k = r.in[1];
+    a.v = r.in[2];
     a.row_q = a.row_k = a.row_v = a.row_y = q[2];
     a.batch_q = a.batch_y = q[1] * q[2];
     a.batch_k = a.batch_v = k[1] * k[2];
@@ -91,13 +101,24 @@ struct Attention {
 namespace ocellus {
 
 template <class T>
-BasicTensor<T> scaled_dot_product_attention(const BasicTensor<T>& q, const BasicTensor<T>& k, const BasicTensor<T>& v, const AttentionOptions& o) {
-  const Index dim = o.heads > 0 ? q.dim(-1) / o.heads : 0;
-  const double scale = o.scale != 0 ? o.scale : 1 / std::sqrt(static_cast<double>(dim));
-  if (o.dropout == 0 || !context().training) return call(op::Attention{o.heads, scale}, q, k, v);
-  const auto apart = [&](const BasicTensor<T>& x) { return permute(reshape(x, {x.dim(0), x.dim(1), o.heads, dim}), {0, 2, 1, 3}); };
-  const BasicTensor<T> weights = dropout(softmax(matmul(apart(q), apart(k), {.transpose_b = true}) * scale), o.dropout);
-  return reshape(permute(matmul(weights, apart(v)), {0, 2, 1, 3}), q.shape());
+BasicTensor<T> scaled_dot_product_attention(const BasicTensor<T>& q, const BasicTensor<T>& k, const BasicTensor<T>& v,
+                                            const AttentionOptions& options) {
+  op::Attention op;
+  op.heads = options.heads;
+  Run shapes;
+  shapes.op = &op_info<op::Attention>;
+  for (const BasicTensor<T>* x : {&q, &k, &v}) shapes.in.emplace_back(x->spec(), nullptr);
+  op.infer(shapes);
+  const Index dim = q.dim(2) / op.heads;
+  op.scale = options.scale != 0 ? options.scale : 1 / std::sqrt(static_cast<double>(dim));
+  if (options.dropout == 0 || !context().training) return call(op, q, k, v);
+
+  const auto by_head = [&](const BasicTensor<T>& x) {
+    return permute(reshape(x, {x.dim(0), x.dim(1), op.heads, dim}), {0, 2, 1, 3});
+  };
+  const BasicTensor<T> scores = matmul(by_head(q), by_head(k), {.transpose_b = true});
+  const BasicTensor<T> weights = dropout(softmax(affine(scores, op.scale)), options.dropout);
+  return reshape(permute(matmul(weights, by_head(v)), {0, 2, 1, 3}), q.shape());
 }
 OCELLUS_FLOATS(scaled_dot_product_attention)
 

@@ -1,4 +1,5 @@
-// Two-dimensional convolution and its transpose, channels last.
+// Two-dimensional convolution (cross-correlation, as in every framework) and its transpose over channels-last images,
+// as torch.nn.functional defines them.
 #pragma once
 
 #include <ocellus/autograd/call.hpp>
@@ -6,22 +7,29 @@
 namespace ocellus {
 
 struct Conv2dOptions {
-  Size2 stride = 1, padding = 0, dilation = 1;
+  Size2 stride = 1;
+  Size2 padding = 0;  // zeros on both sides
+  Size2 dilation = 1;
   Index groups = 1;
 };
 
 // x (N, H, W, C), weight (O, kh, kw, C / groups), bias (O) or empty → (N, H', W', O),
-// H' = ⌊(H + 2 padding − dilation (kh − 1) − 1) / stride⌋ + 1
+// H' = ⌊(H + 2 padding − dilation (kh − 1) − 1) / stride⌋ + 1. Throws ShapeError when sizes do not fit.
 template <class T>
-BasicTensor<T> conv2d(const BasicTensor<T>& x, const BasicTensor<T>& weight, const BasicTensor<T>& bias = {}, const Conv2dOptions& options = {});
+BasicTensor<T> conv2d(const BasicTensor<T>& x, const BasicTensor<T>& weight, const BasicTensor<T>& bias = {},
+                      const Conv2dOptions& options = {});
 
 struct ConvTranspose2dOptions {
-  Size2 stride = 1, padding = 0, output_padding = 0, dilation = 1;
+  Size2 stride = 1;
+  Size2 padding = 0;         // cut from both sides of the output
+  Size2 output_padding = 0;  // added at its bottom and right; smaller than stride or dilation
+  Size2 dilation = 1;
   Index groups = 1;
 };
 
+// The gradient of conv2d for its input, as a layer.
 // x (N, H, W, I), weight (I, kh, kw, O / groups), bias (O) or empty → (N, H', W', O),
-// H' = (H − 1) stride − 2 padding + dilation (kh − 1) + output_padding + 1
+// H' = (H − 1) stride − 2 padding + dilation (kh − 1) + output_padding + 1. Throws ShapeError when sizes do not fit.
 template <class T>
 BasicTensor<T> conv_transpose2d(const BasicTensor<T>& x, const BasicTensor<T>& weight, const BasicTensor<T>& bias = {},
                                 const ConvTranspose2dOptions& options = {});
@@ -29,6 +37,7 @@ BasicTensor<T> conv_transpose2d(const BasicTensor<T>& x, const BasicTensor<T>& w
 }  // namespace ocellus
 
 #if defined(OCELLUS_OP_STRUCTS)
+#include <ocellus/autograd/broadcast.hpp>
 #include <ocellus/kernels/table.hpp>
 #include <ocellus/ops/linear.hpp>
 
@@ -45,24 +54,34 @@ struct Conv2d {
   Shape infer(const Run& r) const {
     const Shape &x = r.in[0].shape, &w = r.in[1].shape;
     r.require(x.rank() == 4 && w.rank() == 4, "x must be (N, H, W, C), weight (O, kh, kw, C / groups)");
-    r.require(stride.h > 0 && stride.w > 0 && dilation.h > 0 && dilation.w > 0 && padding.h >= 0 && padding.w >= 0 && groups > 0,
+    r.require(stride.h > 0 && stride.w > 0 && dilation.h > 0 && dilation.w > 0 && padding.h >= 0 && padding.w >= 0 &&
+                  groups > 0,
               "stride, dilation and groups must be positive, padding not negative");
     r.require(w[3] * groups == x[3], "channels of x must equal groups times the last axis of weight");
     r.require(w[0] % groups == 0, "groups must divide the number of output channels");
     r.require(!r.in[2].given() || r.in[2].shape == Shape{w[0]}, "bias must be (O)");
-    const Index h = x[1] + 2 * padding.h - dilation.h * (w[1] - 1) - 1, v = x[2] + 2 * padding.w - dilation.w * (w[2] - 1) - 1;
-    r.require(w[1] > 0 && w[2] > 0 && h >= 0 && v >= 0, "the kernel must fit into the padded image");
-    const Shape y{x[0], h / stride.h + 1, v / stride.w + 1, w[0]};
+    const Index down = x[1] + 2 * padding.h - dilation.h * (w[1] - 1) - 1;  // how far the kernel can move
+    const Index right = x[2] + 2 * padding.w - dilation.w * (w[2] - 1) - 1;
+    r.require(w[1] > 0 && w[2] > 0 && down >= 0 && right >= 0, "the kernel must fit into the padded image");
+    const Shape y{x[0], down / stride.h + 1, right / stride.w + 1, w[0]};
     r.require(!r.in[3].given() || r.in[3].shape == y, "residual must have the shape of the output");
     return y;
   }
 
   kernels::ConvShape sizes(const Shape& x, const Shape& w, const Shape& y) const {
     kernels::ConvShape s;
-    s.batch = x[0], s.height = x[1], s.width = x[2], s.channels = x[3];
-    s.out_channels = w[0], s.out_height = y[1], s.out_width = y[2];
+    s.batch = x[0];
+    s.height = x[1];
+    s.width = x[2];
+    s.channels = x[3];
+    s.out_channels = w[0];
+    s.out_height = y[1];
+    s.out_width = y[2];
     s.kernel = Size2(w[1], w[2]);
-    s.stride = stride, s.padding = padding, s.dilation = dilation, s.groups = groups;
+    s.stride = stride;
+    s.padding = padding;
+    s.dilation = dilation;
+    s.groups = groups;
     return s;
   }
 
@@ -89,7 +108,8 @@ struct Conv2d {
 
   template <class T>
   void backward(const Run& r) const {
-    r.require(epilogue.empty() && !r.in[3].given(), "a fused op has no gradient; trace the training step without fusing");
+    r.require(epilogue.empty() && !r.in[3].given(),
+              "a fused op has no gradient; trace the training step without fusing");
     kernels::ConvBackward<T> c;
     c.shape = sizes(r.in[0].shape, r.in[1].shape, r.dout[0].shape);
     c.x = r.in[0];
@@ -108,7 +128,7 @@ struct Conv2d {
   }
 };
 
-// The gradient of a convolution with respect to its input, as an op: y = x ∗ᵀ W + b;  dx = dy ∗ W, dW = Σ dy x, db = Σ dy
+// y = x ∗ᵀ W + b, what a convolution's backward does for its input;  dx = dy ∗ W, dW = Σ dy x, db = Σ dy
 struct ConvTranspose2d {
   OCELLUS_OP("conv_transpose2d(x, weight, bias)", stride, padding, output_padding, dilation, groups)
   Size2 stride = 1, padding = 0, output_padding = 0, dilation = 1;
@@ -118,11 +138,13 @@ struct ConvTranspose2d {
   Shape infer(const Run& r) const {
     const Shape &x = r.in[0].shape, &w = r.in[1].shape;
     r.require(x.rank() == 4 && w.rank() == 4, "x must be (N, H, W, I), weight (I, kh, kw, O / groups)");
-    r.require(stride.h > 0 && stride.w > 0 && dilation.h > 0 && dilation.w > 0 && padding.h >= 0 && padding.w >= 0 && groups > 0,
+    r.require(stride.h > 0 && stride.w > 0 && dilation.h > 0 && dilation.w > 0 && padding.h >= 0 && padding.w >= 0 &&
+                  groups > 0,
               "stride, dilation and groups must be positive, padding not negative");
     r.require(w[0] == x[3], "channels of x must equal the first axis of weight");
     r.require(x[3] % groups == 0, "groups must divide the number of input channels");
-    r.require(output_padding.h >= 0 && output_padding.w >= 0 && (output_padding.h < stride.h || output_padding.h < dilation.h) &&
+    r.require(output_padding.h >= 0 && output_padding.w >= 0 &&
+                  (output_padding.h < stride.h || output_padding.h < dilation.h) &&
                   (output_padding.w < stride.w || output_padding.w < dilation.w),
               "output_padding must be smaller than stride or dilation");
     r.require(!r.in[2].given() || r.in[2].shape == Shape{w[3] * groups}, "bias must be (O)");
@@ -135,10 +157,18 @@ struct ConvTranspose2d {
   // The convolution whose input has the size of our output.
   kernels::ConvShape sizes(const Shape& x, const Shape& w, const Shape& y) const {
     kernels::ConvShape s;
-    s.batch = x[0], s.height = y[1], s.width = y[2], s.channels = y[3];
-    s.out_channels = x[3], s.out_height = x[1], s.out_width = x[2];
+    s.batch = x[0];
+    s.height = y[1];
+    s.width = y[2];
+    s.channels = y[3];
+    s.out_channels = x[3];
+    s.out_height = x[1];
+    s.out_width = x[2];
     s.kernel = Size2(w[1], w[2]);
-    s.stride = stride, s.padding = padding, s.dilation = dilation, s.groups = groups;
+    s.stride = stride;
+    s.padding = padding;
+    s.dilation = dilation;
+    s.groups = groups;
     return s;
   }
 
@@ -189,18 +219,18 @@ struct ConvTranspose2d {
 #endif
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_OPS)
-#include <ocellus/autograd/broadcast.hpp>
-
 namespace ocellus {
 
 template <class T>
-BasicTensor<T> conv2d(const BasicTensor<T>& x, const BasicTensor<T>& weight, const BasicTensor<T>& bias, const Conv2dOptions& o) {
+BasicTensor<T> conv2d(const BasicTensor<T>& x, const BasicTensor<T>& weight, const BasicTensor<T>& bias,
+                      const Conv2dOptions& o) {
   return call(op::Conv2d{o.stride, o.padding, o.dilation, o.groups}, x, weight, bias);
 }
 OCELLUS_FLOATS(conv2d)
 
 template <class T>
-BasicTensor<T> conv_transpose2d(const BasicTensor<T>& x, const BasicTensor<T>& weight, const BasicTensor<T>& bias, const ConvTranspose2dOptions& o) {
+BasicTensor<T> conv_transpose2d(const BasicTensor<T>& x, const BasicTensor<T>& weight, const BasicTensor<T>& bias,
+                                const ConvTranspose2dOptions& o) {
   return call(op::ConvTranspose2d{o.stride, o.padding, o.output_padding, o.dilation, o.groups}, x, weight, bias);
 }
 OCELLUS_FLOATS(conv_transpose2d)

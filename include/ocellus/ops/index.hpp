@@ -1,4 +1,5 @@
-// Ops that read by integer index.
+// Ops that read by integer index: embedding, gather, one_hot. Gradients are added in the order of the indices, whatever
+// the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -7,15 +8,16 @@
 
 namespace ocellus {
 
-// Rows of a table. weight (V, D), index (...) → (..., D). Throws ShapeError for an index outside of [0, V).
+// Rows of a table: weight (V, D), index (...) → (..., D). Throws ShapeError for an index outside of [0, V).
 template <class T>
 BasicTensor<T> embedding(const BasicTensor<T>& weight, const BasicTensor<std::int64_t>& index);
 
-// y[.., i, ..] = x[.., index[.., i, ..], ..] along one axis, as torch.gather; the other axes of index and x are equal.
+// y[.., i, ..] = x[.., index[.., i, ..], ..] along one axis, as torch.gather; the other axes of index and x must be
+// equal. Throws ShapeError for an index outside of the axis.
 template <class T>
 BasicTensor<T> gather(const BasicTensor<T>& x, int axis, const BasicTensor<std::int64_t>& index);
 
-// index (...) → (..., classes): 1 at the index, 0 elsewhere.
+// index (...) → (..., classes): 1 at the index, 0 elsewhere. Throws ShapeError for an index outside of [0, classes).
 Tensor one_hot(const BasicTensor<std::int64_t>& index, Index classes);
 
 }  // namespace ocellus
@@ -23,10 +25,23 @@ Tensor one_hot(const BasicTensor<std::int64_t>& index, Index classes);
 #if defined(OCELLUS_OP_STRUCTS)
 #include <algorithm>
 #include <cstring>
+#include <string>
+
+#include <ocellus/runtime/parallel.hpp>
 
 namespace ocellus::op {
 
-// y = W[i];  dW[i] += dy, in the order of the indices
+// Throws for the first of n indices outside of [0, limit). Before the work is cut over threads: only the caller knows
+// the module.
+inline void check_indices(const Run& r, const std::int64_t* index, Index n, Index limit) {
+  for (Index i = 0; i < n; ++i) {
+    if (index[i] >= 0 && index[i] < limit) continue;
+    r.fail("index " + std::to_string(index[i]) + " at place " + std::to_string(i) + " lies outside of [0, " +
+           std::to_string(limit) + ")");
+  }
+}
+
+// y = W[i];  dW[i] = Σ dy of the places that read row i
 struct Embedding {
   OCELLUS_OP("embedding(weight, index)")
   static constexpr unsigned keeps = input(1);
@@ -37,27 +52,35 @@ struct Embedding {
     y.push_back(r.in[0].shape[1]);
     return y;
   }
+
   template <class T>
   void forward(const Run& r) const {
     const T* w = r.in[0];
     const std::int64_t* index = r.in[1];
     T* y = r.out[0];
-    const Index rows = r.in[0].shape[0], dim = r.in[0].shape[1];
-    for (Index i = 0; i < r.in[1].shape.numel(); ++i) {
-      if (index[i] < 0 || index[i] >= rows) r.fail("index " + std::to_string(index[i]) + " at place " + std::to_string(i) + " is outside of the table");
-      std::memcpy(y + i * dim, w + index[i] * dim, static_cast<std::size_t>(dim) * sizeof(T));
-    }
+    const Index n = r.in[1].shape.numel(), dim = r.in[0].shape[1];
+    check_indices(r, index, n, r.in[0].shape[0]);
+    if (dim == 0) return;
+    parallel_for(n, std::max<Index>(1, 32768 / dim), [=](Index begin, Index end) {
+      for (Index i = begin; i < end; ++i)
+        std::memcpy(y + i * dim, w + index[i] * dim, static_cast<std::size_t>(dim) * sizeof(T));
+    });
   }
+
   template <class T>
   void backward(const Run& r) const {
     const std::int64_t* index = r.in[1];
     const T* dy = r.dout[0];
     T* dw = r.din[0];
-    const Index dim = r.in[0].shape[1];
-    std::fill_n(dw, r.in[0].shape.numel(), T(0));
-    for (Index i = 0; i < r.in[1].shape.numel(); ++i) {
-      for (Index d = 0; d < dim; ++d) dw[index[i] * dim + d] += dy[i * dim + d];
-    }
+    const Index n = r.in[1].shape.numel(), rows = r.in[0].shape[0], dim = r.in[0].shape[1];
+    // Each piece owns columns, so each sum has one order.
+    parallel_for(dim, std::max<Index>(16, 32768 / (n + rows + 1)), [=](Index begin, Index end) {
+      for (Index row = 0; row < rows; ++row) std::fill(dw + row * dim + begin, dw + row * dim + end, T(0));
+      for (Index i = 0; i < n; ++i) {
+        T* to = dw + index[i] * dim;
+        for (Index d = begin; d < end; ++d) to[d] += dy[i * dim + d];
+      }
+    });
   }
 };
 
@@ -68,46 +91,75 @@ struct Gather {
   static constexpr unsigned keeps = input(1);
 
   Shape infer(const Run& r) const {
-    const Shape &x = r.in[0].shape, &i = r.in[1].shape;
-    const int a = axis < 0 ? axis + x.rank() : axis;
-    r.require(a >= 0 && a < x.rank() && i.rank() == x.rank(), "index must have the axes of x, among them the one gathered along");
-    for (int d = 0; d < x.rank(); ++d) r.require(d == a || x[d] == i[d], "the other axes of index and x must be equal");
-    return i;
+    const Shape &x = r.in[0].shape, &index = r.in[1].shape;
+    r.require(axis >= -x.rank() && axis < x.rank(), "the axis must exist");
+    r.require(index.rank() == x.rank(), "index must have as many axes as x");
+    for (int d = 0; d < x.rank(); ++d)
+      r.require(d == place(x) || x[d] == index[d], "all axes but the gathered one must be equal");
+    return index;
   }
+
   template <class T>
   void forward(const Run& r) const {
     const T* x = r.in[0];
     T* y = r.out[0];
-    each(r, [&](Index to, Index from) { y[to] = x[from]; });
+    const std::int64_t* index = r.in[1];
+    check_indices(r, index, r.in[1].shape.numel(), r.in[0].shape[axis]);
+    each(r, [=](Index begin, Index end, Index offset, Index inner) {
+      for (Index i = begin; i < end; ++i) y[i] = x[offset + index[i] * inner + (i - begin) % inner];
+    });
   }
+
   template <class T>
   void backward(const Run& r) const {
     const T* dy = r.dout[0];
     T* dx = r.din[0];
+    const std::int64_t* index = r.in[1];
     std::fill_n(dx, r.in[0].shape.numel(), T(0));
-    each(r, [&](Index to, Index from) { dx[from] += dy[to]; });
+    each(r, [=](Index begin, Index end, Index offset, Index inner) {
+      for (Index i = begin; i < end; ++i) dx[offset + index[i] * inner + (i - begin) % inner] += dy[i];
+    });
   }
 
  private:
-  // f(place in y, place in x)
+  int place(const Shape& x) const { return axis < 0 ? axis + x.rank() : axis; }
+
+  // f(begin, end, offset, inner) for each slab over the axis: elements [begin, end) of index and y, which read x from
+  // `offset` on.
   template <class F>
   void each(const Run& r, F f) const {
-    const Shape &x = r.in[0].shape, &is = r.in[1].shape;
-    const int a = axis < 0 ? axis + x.rank() : axis;
-    const std::int64_t* index = r.in[1];
-    Index outer = 1, inner = 1;
-    for (int d = 0; d < a; ++d) outer *= x[d];
-    for (int d = a + 1; d < x.rank(); ++d) inner *= x[d];
-    Index to = 0;
-    for (Index o = 0; o < outer; ++o) {
-      for (Index j = 0; j < is[a]; ++j) {
-        for (Index i = 0; i < inner; ++i, ++to) {
-          const Index at = index[to];
-          if (at < 0 || at >= x[a]) r.fail("index " + std::to_string(at) + " at place " + std::to_string(to) + " is outside of the axis");
-          f(to, (o * x[a] + at) * inner + i);
-        }
-      }
-    }
+    const Shape &x = r.in[0].shape, &y = r.in[1].shape;
+    if (y.numel() == 0) return;
+    Index inner = 1;
+    for (int d = place(x) + 1; d < x.rank(); ++d) inner *= x[d];
+    const Index slab = y[axis] * inner;
+    parallel_for(y.numel() / slab, std::max<Index>(1, 16384 / slab), [&](Index begin, Index end) {
+      for (Index o = begin; o < end; ++o) f(o * slab, (o + 1) * slab, o * x[axis] * inner, inner);
+    });
+  }
+};
+
+struct OneHot {
+  OCELLUS_OP("one_hot(index)", classes)
+  Index classes = 0;
+  using Result = float;
+  static constexpr bool not_differentiable = true;
+
+  Shape infer(const Run& r) const {
+    r.require(classes > 0, "there must be at least one class");
+    Shape y = r.in[0].shape;
+    y.push_back(classes);
+    return y;
+  }
+
+  template <class T>
+  void forward(const Run& r) const {
+    const T* index = r.in[0];
+    float* y = r.out[0];
+    const Index n = r.in[0].shape.numel();
+    check_indices(r, index, n, classes);
+    std::fill_n(y, n * classes, 0.0f);
+    for (Index i = 0; i < n; ++i) y[i * classes + index[i]] = 1;
   }
 };
 
@@ -115,8 +167,6 @@ struct Gather {
 #endif
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_OPS)
-#include <ocellus/core/error.hpp>
-
 namespace ocellus {
 
 template <class T>
@@ -132,16 +182,7 @@ BasicTensor<T> gather(const BasicTensor<T>& x, int axis, const BasicTensor<std::
 OCELLUS_FLOATS(gather)
 
 OCELLUS_FN Tensor one_hot(const BasicTensor<std::int64_t>& index, Index classes) {
-  Shape shape = index.shape();
-  shape.push_back(classes);
-  Tensor y(shape);
-  for (Index i = 0; i < index.numel(); ++i) {
-    if (index[i] < 0 || index[i] >= classes) {
-      throw ShapeError("one_hot: index " + std::to_string(index[i]) + " at place " + std::to_string(i) + " is outside of the " + std::to_string(classes) + " classes");
-    }
-    y[i * classes + index[i]] = 1;
-  }
-  return y;
+  return call(op::OneHot{classes}, index);
 }
 
 }  // namespace ocellus

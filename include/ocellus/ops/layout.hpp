@@ -1,4 +1,5 @@
-// Ops that only move elements: concat, split, slice, pad, permute, broadcast.
+// Ops that only move elements: concat, stack, split, slice, pad, permute, transpose, flip, broadcast_to. Negative axes
+// count from the last one; an axis that does not exist and shapes that do not fit throw ShapeError.
 #pragma once
 
 #include <vector>
@@ -7,23 +8,24 @@
 
 namespace ocellus {
 
-// Joined along an axis; the other axes must agree.
+// Joined along an axis; the other axes must be equal.
 template <class T>
 BasicTensor<T> concat(const std::vector<BasicTensor<T>>& tensors, int axis = -1);
-// Joined along a new axis.
+// Equal shapes, joined along a new axis.
 template <class T>
 BasicTensor<T> stack(const std::vector<BasicTensor<T>>& tensors, int axis = 0);
-// Cut along an axis into pieces of these sizes.
+// Cut along an axis into pieces of these sizes, which sum to the axis.
 template <class T>
 std::vector<BasicTensor<T>> split(const BasicTensor<T>& x, const std::vector<Index>& sizes, int axis = -1);
-// The entries [begin, end) of an axis; negative ends count from the end of the axis.
+// The entries [begin, end) of an axis; negative numbers count from the end of the axis.
 template <class T>
 BasicTensor<T> slice(const BasicTensor<T>& x, int axis, Index begin, Index end);
 
 struct Padding {
-  Index before = 0, after = 0;
+  Index before = 0;
+  Index after = 0;
 };
-// Surrounded by `value`, one Padding per axis.
+// Surrounded by `value`; one Padding per axis.
 template <class T>
 BasicTensor<T> pad(const BasicTensor<T>& x, const std::vector<Padding>& padding, double value = 0);
 
@@ -33,7 +35,10 @@ BasicTensor<T> permute(const BasicTensor<T>& x, const std::vector<int>& axes);
 // Two axes exchanged.
 template <class T>
 BasicTensor<T> transpose(const BasicTensor<T>& x, int a, int b);
-// Repeated along its axes of size 1.
+// An axis in reverse order.
+template <class T>
+BasicTensor<T> flip(const BasicTensor<T>& x, int axis);
+// Repeated along axes of size 1 and along new axes in front. Returns x itself if it has the shape.
 template <class T>
 BasicTensor<T> broadcast_to(const BasicTensor<T>& x, const Shape& shape);
 
@@ -42,29 +47,43 @@ BasicTensor<T> broadcast_to(const BasicTensor<T>& x, const Shape& shape);
 #if defined(OCELLUS_OP_STRUCTS)
 #include <algorithm>
 #include <cstring>
+#include <string>
 
 #include <ocellus/autograd/broadcast.hpp>
 #include <ocellus/runtime/parallel.hpp>
 
 namespace ocellus::op {
 
-// An axis counted from the front; throws where there is none.
-inline int checked_axis(const Run& r, int axis, int rank) {
-  const int i = axis < 0 ? axis + rank : axis;
-  r.require(i >= 0 && i < rank, "the axis must exist");
-  return i;
+// An axis counted from the front.
+inline int checked_axis(const Run& r, int axis, const Shape& shape) {
+  r.require(axis >= -shape.rank() && axis < shape.rank(), "the axis must exist");
+  return axis < 0 ? axis + shape.rank() : axis;
 }
 
-// Copies a window along one axis between dense tensors that agree in the other axes.
+// A dense tensor seen from one of its axes.
+struct AxisView {
+  Index outer = 1, size = 0, inner = 1;
+
+  AxisView(const Shape& shape, int axis) : size(shape[axis]) {
+    for (int d = 0; d < axis; ++d) outer *= shape[d];
+    for (int d = axis + 1; d < shape.rank(); ++d) inner *= shape[d];
+  }
+};
+
+// Copies `count` entries of an axis between dense tensors that are equal in the other axes.
 template <class T>
-void copy_window(const Shape& from_shape, const T* from, Index from_begin, const Shape& to_shape, T* to, Index to_begin, Index count, int axis) {
-  Index outer = 1, inner = 1;
-  for (int i = 0; i < axis; ++i) outer *= from_shape[i];
-  for (int i = axis + 1; i < from_shape.rank(); ++i) inner *= from_shape[i];
-  const Index from_row = from_shape[axis] * inner, to_row = to_shape[axis] * inner, n = count * inner;
+void copy_window(const Shape& from_shape, const T* from, Index from_begin, const Shape& to_shape, T* to, Index to_begin,
+                 Index count, int axis) {
+  const AxisView source(from_shape, axis), target(to_shape, axis);
+  const Index n = count * source.inner;
   if (n == 0) return;
-  parallel_for(outer, std::max<Index>(1, 65536 / n), [&](Index begin, Index end) {
-    for (Index o = begin; o < end; ++o) std::memcpy(to + o * to_row + to_begin * inner, from + o * from_row + from_begin * inner, static_cast<std::size_t>(n) * sizeof(T));
+  from += from_begin * source.inner;
+  to += to_begin * target.inner;
+  parallel_for(source.outer, std::max<Index>(1, 32768 / n), [=](Index begin, Index end) {
+    for (Index o = begin; o < end; ++o) {
+      std::memcpy(to + o * target.size * target.inner, from + o * source.size * source.inner,
+                  static_cast<std::size_t>(n) * sizeof(T));
+    }
   });
 }
 
@@ -75,7 +94,7 @@ struct Concat {
 
   Shape infer(const Run& r) const {
     Shape y = r.in[0].shape;
-    const int a = checked_axis(r, axis, y.rank());
+    const int a = checked_axis(r, axis, y);
     for (std::size_t i = 1; i < r.in.size(); ++i) {
       const Shape& x = r.in[i].shape;
       r.require(x.rank() == y.rank(), "all tensors must have the same number of axes");
@@ -84,22 +103,25 @@ struct Concat {
     }
     return y;
   }
+
   template <class T>
   void forward(const Run& r) const {
-    const int a = checked_axis(r, axis, r.out[0].shape.rank());
+    const int a = checked_axis(r, axis, r.out[0].shape);
     Index at = 0;
     for (const View& x : r.in) {
       copy_window<T>(x.shape, x, 0, r.out[0].shape, r.out[0], at, x.shape[a], a);
       at += x.shape[a];
     }
   }
+
   template <class T>
   void backward(const Run& r) const {
-    const int a = checked_axis(r, axis, r.dout[0].shape.rank());
+    const int a = checked_axis(r, axis, r.dout[0].shape);
     Index at = 0;
     for (std::size_t i = 0; i < r.in.size(); ++i) {
       const Shape& x = r.in[i].shape;
-      if (r.wants(static_cast<int>(i))) copy_window<T>(r.dout[0].shape, r.dout[0], at, x, r.din[i], 0, x[a], a);
+      T* dx = r.din[i];
+      if (dx) copy_window<T>(r.dout[0].shape, r.dout[0], at, x, dx, 0, x[a], a);
       at += x[a];
     }
   }
@@ -112,30 +134,33 @@ struct Split {
   int axis = -1;
 
   std::vector<Shape> infer(const Run& r) const {
-    const int a = checked_axis(r, axis, r.in[0].shape.rank());
-    std::vector<Shape> list;
+    const Shape& x = r.in[0].shape;
+    const int a = checked_axis(r, axis, x);
+    std::vector<Shape> parts;
     Index sum = 0;
-    for (Index s : sizes) {
-      r.require(s >= 0, "sizes must not be negative");
-      list.push_back(r.in[0].shape);
-      list.back()[a] = s;
-      sum += s;
+    for (const Index size : sizes) {
+      r.require(size >= 0, "sizes must not be negative");
+      parts.push_back(x);
+      parts.back()[a] = size;
+      sum += size;
     }
-    r.require(sum == r.in[0].shape[a], "sizes must sum to the axis");
-    return list;
+    r.require(sum == x[a], "sizes must sum to the axis");
+    return parts;
   }
+
   template <class T>
   void forward(const Run& r) const {
-    const int a = checked_axis(r, axis, r.in[0].shape.rank());
+    const int a = checked_axis(r, axis, r.in[0].shape);
     Index at = 0;
     for (const View& y : r.out) {
       copy_window<T>(r.in[0].shape, r.in[0], at, y.shape, y, 0, y.shape[a], a);
       at += y.shape[a];
     }
   }
+
   template <class T>
   void backward(const Run& r) const {
-    const int a = checked_axis(r, axis, r.in[0].shape.rank());
+    const int a = checked_axis(r, axis, r.in[0].shape);
     Index at = 0;
     for (const View& dy : r.dout) {
       copy_window<T>(dy.shape, dy, 0, r.in[0].shape, r.din[0], at, dy.shape[a], a);
@@ -148,45 +173,40 @@ struct Split {
 struct Slice {
   OCELLUS_OP("slice(x)", axis, begin, end)
   int axis = 0;
-  Index begin = 0, end = 0;
+  Index begin = 0;
+  Index end = 0;
 
   Shape infer(const Run& r) const {
-    const int a = checked_axis(r, axis, r.in[0].shape.rank());
-    r.require(begin >= 0 && begin <= end && end <= r.in[0].shape[a], "the range must lie inside the axis");
     Shape y = r.in[0].shape;
+    const int a = checked_axis(r, axis, y);
+    if (begin < 0 || begin > end || end > y[a]) {
+      r.fail("[" + std::to_string(begin) + ", " + std::to_string(end) + ") must lie inside of axis " +
+             std::to_string(axis));
+    }
     y[a] = end - begin;
     return y;
   }
+
   template <class T>
   void forward(const Run& r) const {
-    copy_window<T>(r.in[0].shape, r.in[0], begin, r.out[0].shape, r.out[0], 0, end - begin, checked_axis(r, axis, r.in[0].shape.rank()));
+    const int a = checked_axis(r, axis, r.in[0].shape);
+    copy_window<T>(r.in[0].shape, r.in[0], begin, r.out[0].shape, r.out[0], 0, end - begin, a);
   }
+
   template <class T>
   void backward(const Run& r) const {
+    const int a = checked_axis(r, axis, r.in[0].shape);
     T* dx = r.din[0];
     std::fill_n(dx, r.in[0].shape.numel(), T(0));
-    copy_window<T>(r.dout[0].shape, r.dout[0], 0, r.in[0].shape, dx, begin, end - begin, checked_axis(r, axis, r.in[0].shape.rank()));
+    copy_window<T>(r.dout[0].shape, r.dout[0], 0, r.in[0].shape, dx, begin, end - begin, a);
   }
 };
-
-// A walk over all rows (runs along the last axis) of a window inside a larger dense tensor: f(row of the window, offset in the larger one).
-template <class F>
-void each_row_of_window(const Shape& window, const Shape& larger, const std::vector<Index>& corner, F f) {
-  const int rank = window.rank();
-  if (window.numel() == 0) return;
-  Index position[Shape::max_rank] = {};
-  for (Index row = 0; row < window.rows(); ++row) {
-    Index offset = 0;
-    for (int d = 0; d < rank; ++d) offset = offset * larger[d] + corner[static_cast<std::size_t>(d)] + (d + 1 < rank ? position[d] : 0);
-    f(row, offset);
-    for (int d = rank - 2; d >= 0 && ++position[d] == window[d]; --d) position[d] = 0;
-  }
-}
 
 // y = x surrounded by a constant;  dx = the inner part of dy
 struct Pad {
   OCELLUS_OP("pad(x)", before, after, value)
-  std::vector<Index> before, after;
+  std::vector<Index> before;
+  std::vector<Index> after;
   double value = 0;
 
   Shape infer(const Run& r) const {
@@ -194,49 +214,75 @@ struct Pad {
     r.require(y.rank() > 0 && static_cast<int>(before.size()) == y.rank(), "one padding per axis is needed");
     for (int d = 0; d < y.rank(); ++d) {
       const std::size_t i = static_cast<std::size_t>(d);
-      r.require(before[i] >= 0 && after[i] >= 0, "padding must not be negative; use slice to cut");
+      r.require(before[i] >= 0 && after[i] >= 0, "padding must not be negative; slice cuts");
       y[d] += before[i] + after[i];
     }
     return y;
   }
+
   template <class T>
   void forward(const Run& r) const {
     const T* x = r.in[0];
     T* y = r.out[0];
-    const Index n = r.in[0].shape[-1];
+    const std::size_t row = static_cast<std::size_t>(r.in[0].shape[-1]) * sizeof(T);
     std::fill_n(y, r.out[0].shape.numel(), static_cast<T>(value));
-    each_row_of_window(r.in[0].shape, r.out[0].shape, before, [&](Index row, Index offset) { std::copy_n(x + row * n, n, y + offset); });
+    each_row(r.in[0].shape, r.out[0].shape, [=](Index inner, Index outer) { std::memcpy(y + outer, x + inner, row); });
   }
+
   template <class T>
   void backward(const Run& r) const {
     const T* dy = r.dout[0];
     T* dx = r.din[0];
-    const Index n = r.in[0].shape[-1];
-    each_row_of_window(r.in[0].shape, r.dout[0].shape, before, [&](Index row, Index offset) { std::copy_n(dy + offset, n, dx + row * n); });
+    const std::size_t row = static_cast<std::size_t>(r.in[0].shape[-1]) * sizeof(T);
+    each_row(r.in[0].shape, r.dout[0].shape,
+             [=](Index inner, Index outer) { std::memcpy(dx + inner, dy + outer, row); });
+  }
+
+ private:
+  // f(offset in x, offset in y) for each run along the last axis.
+  template <class F>
+  void each_row(const Shape& x, const Shape& y, F f) const {
+    const Index n = x[-1];
+    if (x.numel() == 0) return;
+    parallel_for(x.rows(), std::max<Index>(1, 32768 / n), [&](Index begin, Index end) {
+      for (Index row = begin; row < end; ++row) {
+        Index rest = row, offset = before.back(), stride = y[-1];
+        for (int d = x.rank() - 2; d >= 0; --d) {
+          offset += (rest % x[d] + before[static_cast<std::size_t>(d)]) * stride;
+          rest /= x[d];
+          stride *= y[d];
+        }
+        f(row * n, offset);
+      }
+    });
   }
 };
 
 // y = x with its axes in another order;  dx = dy with them back
 struct Permute {
   OCELLUS_OP("permute(x)", axes)
-  std::vector<int> axes;
+  std::vector<int> axes;  // not negative
 
   Shape infer(const Run& r) const {
-    const int rank = r.in[0].shape.rank();
-    r.require(static_cast<int>(axes.size()) == rank, "every axis must be named once");
+    const Shape& x = r.in[0].shape;
+    bool once = static_cast<int>(axes.size()) == x.rank();
     unsigned seen = 0;
     Shape y;
-    for (int a : axes) {
-      r.require(a >= 0 && a < rank && !(seen >> a & 1u), "every axis must be named once");
+    for (const int a : axes) {
+      once = once && a >= 0 && a < x.rank() && (seen & (1u << a)) == 0;
+      r.require(once, "every axis must be named once");
       seen |= 1u << a;
-      y.push_back(r.in[0].shape[a]);
+      y.push_back(x[a]);
     }
+    r.require(once, "every axis must be named once");
     return y;
   }
+
   template <class T>
   void forward(const Run& r) const {
     move<T>(r.in[0].shape, r.in[0], axes, r.out[0].shape, r.out[0]);
   }
+
   template <class T>
   void backward(const Run& r) const {
     std::vector<int> back(axes.size());
@@ -245,36 +291,93 @@ struct Permute {
   }
 
  private:
+  static constexpr Index block = 32;  // pixels of a square that is transposed in the cache
+
+  // In squares over the last axis of y and that of x. Where they are the same, a square is `block` entries of the axis
+  // before.
   template <class T>
   static void move(const Shape& xs, const T* x, const std::vector<int>& order, const Shape& ys, T* y) {
     const int rank = ys.rank();
     if (ys.numel() == 0) return;
-    if (rank == 0) {
-      *y = *x;
+    if (rank < 2) {
+      std::memcpy(y, x, static_cast<std::size_t>(ys.numel()) * sizeof(T));
       return;
     }
-    Index stride[Shape::max_rank], x_stride[Shape::max_rank];
-    Index step = 1;
+    Index from[Shape::max_rank], to[Shape::max_rank];  // elements between neighbours along the axes of y
     for (int d = rank - 1; d >= 0; --d) {
-      x_stride[d] = step;
-      step *= xs[d];
+      to[d] = d == rank - 1 ? 1 : to[d + 1] * ys[d + 1];
+      from[d] = AxisView(xs, order[static_cast<std::size_t>(d)]).inner;
     }
-    for (int d = 0; d < rank; ++d) stride[d] = x_stride[order[static_cast<std::size_t>(d)]];
-    const Index n = ys[-1], inner = stride[rank - 1];
-    parallel_for(ys.rows(), std::max<Index>(1, 16384 / n), [&](Index begin, Index end) {
-      for (Index row = begin; row < end; ++row) {
-        Index rest = row, offset = 0;
-        for (int d = rank - 2; d >= 0; --d) {
-          offset += rest % ys[d] * stride[d];
-          rest /= ys[d];
-        }
-        const T* from = x + offset;
-        T* to = y + row * n;
-        if (inner == 1) {
-          std::copy_n(from, n, to);
-        } else {
-          for (Index i = 0; i < n; ++i) to[i] = from[i * inner];
-        }
+    const int last = rank - 1;
+    const bool rows = order.back() == last;
+    int across = last - 1;
+    for (int d = 0; !rows && d < last; ++d) {
+      if (order[static_cast<std::size_t>(d)] == last) across = d;
+    }
+    const Index n = ys[last], squares = (ys[across] + block - 1) / block, work = std::min(block, ys[across]) * n;
+    parallel_for(ys.numel() / (n * ys[across]) * squares, std::max<Index>(1, 16384 / work),
+                 [&](Index begin, Index end) {
+                   for (Index piece = begin; piece < end; ++piece) {
+                     const Index first = piece % squares * block, count = std::min(block, ys[across] - first);
+                     Index rest = piece / squares;
+                     const T* source = x + first * from[across];
+                     T* target = y + first * to[across];
+                     for (int d = last - 1; d >= 0; --d) {
+                       if (d == across) continue;
+                       source += rest % ys[d] * from[d];
+                       target += rest % ys[d] * to[d];
+                       rest /= ys[d];
+                     }
+                     for (Index j = 0; j < n; j += rows ? n : block) {
+                       const Index width = rows ? n : std::min(block, n - j);
+                       for (Index i = 0; i < count; ++i) {
+                         copy_strided(width, source + i * from[across] + j * from[last], from[last],
+                                      target + i * to[across] + j);
+                       }
+                     }
+                   }
+                 });
+  }
+
+  template <class T>
+  static void copy_strided(Index n, const T* from, Index step, T* to) {
+    if (step == 1) {
+      std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(T));
+      return;
+    }
+    for (Index i = 0; i < n; ++i) to[i] = from[i * step];
+  }
+};
+
+// y = x backwards along an axis;  dx = dy backwards
+struct Flip {
+  OCELLUS_OP("flip(x)", axis)
+  int axis = -1;
+
+  Shape infer(const Run& r) const {
+    checked_axis(r, axis, r.in[0].shape);
+    return r.in[0].shape;
+  }
+
+  template <class T>
+  void forward(const Run& r) const {
+    reverse<T>(r, r.in[0], r.out[0]);
+  }
+
+  template <class T>
+  void backward(const Run& r) const {
+    reverse<T>(r, r.dout[0], r.din[0]);
+  }
+
+ private:
+  template <class T>
+  void reverse(const Run& r, const T* x, T* y) const {
+    const AxisView view(r.in[0].shape, checked_axis(r, axis, r.in[0].shape));
+    if (view.size * view.inner == 0) return;
+    parallel_for(view.outer, std::max<Index>(1, 32768 / (view.size * view.inner)), [=](Index begin, Index end) {
+      for (Index row = begin * view.size; row < end * view.size; ++row) {
+        const Index mirrored = row - row % view.size + view.size - 1 - row % view.size;
+        std::copy_n(x + mirrored * view.inner, view.inner, y + row * view.inner);
       }
     });
   }
@@ -286,14 +389,19 @@ struct BroadcastTo {
   Shape shape;
 
   Shape infer(const Run& r) const {
-    r.require(broadcast_shape(r, r.in[0].shape, shape) == shape, "x must repeat to the shape asked for");
+    const Shape& x = r.in[0].shape;
+    bool fits = x.rank() <= shape.rank();
+    for (int d = 1; fits && d <= x.rank(); ++d) fits = x[-d] == shape[-d] || x[-d] == 1;
+    if (!fits) r.fail("x must repeat to " + shape.str());
     return shape;
   }
+
   template <class T>
   void forward(const Run& r) const {
-    const T zero = 0;
-    broadcast_map<T>(kernels::Binary::add, shape, r.in[0].shape, r.in[0], Shape{}, &zero, r.out[0]);
+    const T one = 1;  // 1 x = x for every x, also −0
+    broadcast_map<T>(kernels::Binary::mul, shape, r.in[0].shape, r.in[0], Shape{}, &one, r.out[0]);
   }
+
   template <class T>
   void backward(const Run& r) const {
     reduce_to<T>(shape, r.dout[0], r.in[0].shape, r.din[0]);
@@ -318,13 +426,13 @@ template <class T>
 BasicTensor<T> stack(const std::vector<BasicTensor<T>>& tensors, int axis) {
   std::vector<BasicTensor<T>> rows;
   for (const BasicTensor<T>& t : tensors) {
-    Shape s;
     const int at = axis < 0 ? axis + t.rank() + 1 : axis;
+    Shape shape;
     for (int d = 0; d <= t.rank(); ++d) {
-      if (d == at) s.push_back(1);
-      if (d < t.rank()) s.push_back(t.dim(d));
+      if (d == at) shape.push_back(1);
+      if (d < t.rank()) shape.push_back(t.dim(d));
     }
-    rows.push_back(reshape(t, s));
+    rows.push_back(reshape(t, shape));
   }
   return concat(rows, axis);
 }
@@ -358,24 +466,35 @@ OCELLUS_FLOATS(pad)
 template <class T>
 BasicTensor<T> permute(const BasicTensor<T>& x, const std::vector<int>& axes) {
   op::Permute op{axes};
-  for (int& a : op.axes) a = a < 0 ? a + x.rank() : a;
+  for (int& a : op.axes) {
+    if (a < 0) a += x.rank();
+  }
   return call(op, x);
 }
 OCELLUS_FLOATS(permute)
 
 template <class T>
 BasicTensor<T> transpose(const BasicTensor<T>& x, int a, int b) {
-  std::vector<int> axes;
-  for (int d = 0; d < x.rank(); ++d) axes.push_back(d);
-  (void)x.dim(a), (void)x.dim(b);  // throw for an axis that does not exist
-  std::swap(axes[static_cast<std::size_t>(a < 0 ? a + x.rank() : a)], axes[static_cast<std::size_t>(b < 0 ? b + x.rank() : b)]);
-  return call(op::Permute{axes}, x);
+  static_cast<void>(x.dim(a));  // throws where there is no such axis
+  static_cast<void>(x.dim(b));
+  op::Permute op;
+  for (int d = 0; d < x.rank(); ++d) op.axes.push_back(d);
+  const std::size_t first = static_cast<std::size_t>(a < 0 ? a + x.rank() : a);
+  const std::size_t second = static_cast<std::size_t>(b < 0 ? b + x.rank() : b);
+  std::swap(op.axes[first], op.axes[second]);
+  return call(op, x);
 }
 OCELLUS_FLOATS(transpose)
 
 template <class T>
+BasicTensor<T> flip(const BasicTensor<T>& x, int axis) {
+  return call(op::Flip{axis}, x);
+}
+OCELLUS_FLOATS(flip)
+
+template <class T>
 BasicTensor<T> broadcast_to(const BasicTensor<T>& x, const Shape& shape) {
-  return call(op::BroadcastTo{shape}, x);
+  return x.shape() == shape ? x : call(op::BroadcastTo{shape}, x);
 }
 OCELLUS_FLOATS(broadcast_to)
 

@@ -7,8 +7,8 @@ namespace ocellus {
 
 struct MaxPoolOptions {
   Size2 kernel_size = 2;
-  Size2 stride = 0;  // 0: the kernel size
-  Size2 padding = 0;
+  Size2 stride = 0;        // 0: the kernel size
+  Size2 padding = 0;       // never the maximum; at most half of the kernel
   bool ceil_mode = false;  // a last window may run over the end
 };
 // (N, H, W, C) → (N, H', W', C). NaN wins; the gradient goes to the first of several maxima.
@@ -22,10 +22,11 @@ struct AvgPoolOptions {
   bool ceil_mode = false;
   bool count_include_pad = true;  // the padding counts as zeros
 };
+// (N, H, W, C) → (N, H', W', C), the mean of each window.
 template <class T>
 BasicTensor<T> avg_pool2d(const BasicTensor<T>& x, const AvgPoolOptions& options = {});
 
-// Averages over windows from ⌊i H / h⌋ to ⌈(i + 1) H / h⌉. (N, H, W, C) → (N, h, w, C)
+// Averages over windows from ⌊i H / h⌋ to ⌈(i + 1) H / h⌉; size 1 is the global average. (N, H, W, C) → (N, h, w, C)
 template <class T>
 BasicTensor<T> adaptive_avg_pool2d(const BasicTensor<T>& x, Size2 size);
 
@@ -45,23 +46,38 @@ struct Windows {
   Size2 kernel, stride, padding;
   bool ceil_mode = false;
 
-  static Index count(Index n, Index k, Index s, Index p, bool ceil) {
-    Index out = (n + 2 * p - k + (ceil ? s - 1 : 0)) / s + 1;
-    if (ceil && (out - 1) * s >= n + p) --out;  // the last window must begin inside the image or its left padding
-    return out;
+  // How many windows an axis of n pixels has; 0 if none fits.
+  static Index count(Index n, Index kernel, Index stride, Index padding, bool ceil_mode) {
+    const Index room = n + 2 * padding - kernel + (ceil_mode ? stride - 1 : 0);
+    if (room < 0) return 0;
+    const Index windows = room / stride + 1;
+    // A last window has to begin inside the image or its left padding.
+    return ceil_mode && (windows - 1) * stride >= n + padding ? windows - 1 : windows;
   }
+
   Shape infer(const Run& r) const {
     const Shape& x = r.in[0].shape;
     r.require(x.rank() == 4, "x must be (N, H, W, C)");
     r.require(kernel.h > 0 && kernel.w > 0 && stride.h > 0 && stride.w > 0, "kernel_size and stride must be positive");
-    r.require(padding.h >= 0 && padding.w >= 0 && 2 * padding.h <= kernel.h && 2 * padding.w <= kernel.w, "padding must be at most half of kernel_size");
-    r.require(x[1] + 2 * padding.h >= kernel.h && x[2] + 2 * padding.w >= kernel.w, "the window must fit into the padded image");
-    return {x[0], count(x[1], kernel.h, stride.h, padding.h, ceil_mode), count(x[2], kernel.w, stride.w, padding.w, ceil_mode), x[3]};
+    r.require(padding.h >= 0 && padding.w >= 0 && 2 * padding.h <= kernel.h && 2 * padding.w <= kernel.w,
+              "padding must be at most half of kernel_size");
+    const Index h = count(x[1], kernel.h, stride.h, padding.h, ceil_mode);
+    const Index w = count(x[2], kernel.w, stride.w, padding.w, ceil_mode);
+    r.require(h > 0 && w > 0, "the window must fit into the padded image");
+    return {x[0], h, w, x[3]};
   }
+
   kernels::PoolShape sizes(const Shape& x, const Shape& y) const {
     kernels::PoolShape s;
-    s.batch = x[0], s.height = x[1], s.width = x[2], s.channels = x[3], s.out_height = y[1], s.out_width = y[2];
-    s.kernel = kernel, s.stride = stride, s.padding = padding;
+    s.batch = x[0];
+    s.height = x[1];
+    s.width = x[2];
+    s.channels = x[3];
+    s.out_height = y[1];
+    s.out_width = y[2];
+    s.kernel = kernel;
+    s.stride = stride;
+    s.padding = padding;
     return s;
   }
 };
@@ -80,14 +96,18 @@ struct MaxPool {
   void forward(const Run& r) const {
     kernels::Pool<T> p;
     p.shape = windows().sizes(r.in[0].shape, r.out[0].shape);
-    p.x = r.in[0], p.y = r.out[0], p.argmax = r.aux[0];
+    p.x = r.in[0];
+    p.y = r.out[0];
+    p.argmax = r.aux[0];
     kernels::table<T>().max_pool(p);
   }
   template <class T>
   void backward(const Run& r) const {
     kernels::PoolBackward<T> p;
     p.shape = windows().sizes(r.in[0].shape, r.dout[0].shape);
-    p.argmax = r.aux[0], p.dy = r.dout[0], p.dx = r.din[0];
+    p.argmax = r.aux[0];
+    p.dy = r.dout[0];
+    p.dx = r.din[0];
     kernels::table<T>().max_pool_backward(p);
   }
 };
@@ -106,7 +126,8 @@ struct AvgPool {
     kernels::Pool<T> p;
     p.shape = windows().sizes(r.in[0].shape, r.out[0].shape);
     p.shape.count_include_pad = count_include_pad;
-    p.x = r.in[0], p.y = r.out[0];
+    p.x = r.in[0];
+    p.y = r.out[0];
     kernels::table<T>().average_pool(p);
   }
   template <class T>
@@ -114,7 +135,8 @@ struct AvgPool {
     kernels::PoolBackward<T> p;
     p.shape = windows().sizes(r.in[0].shape, r.dout[0].shape);
     p.shape.count_include_pad = count_include_pad;
-    p.dy = r.dout[0], p.dx = r.din[0];
+    p.dy = r.dout[0];
+    p.dx = r.din[0];
     kernels::table<T>().average_pool_backward(p);
   }
 };
@@ -135,18 +157,24 @@ struct AdaptiveAvgPool {
   void forward(const Run& r) const {
     Scratch frame;
     kernels::Resample<T> k;
-    k.batch = r.in[0].shape[0], k.channels = r.in[0].shape[3];
-    k.vertical = axis(r.in[0].shape[1], size.h, frame), k.horizontal = axis(r.in[0].shape[2], size.w, frame);
-    k.x = r.in[0], k.y = r.out[0];
+    k.batch = r.in[0].shape[0];
+    k.channels = r.in[0].shape[3];
+    k.vertical = axis(r.in[0].shape[1], size.h, frame);
+    k.horizontal = axis(r.in[0].shape[2], size.w, frame);
+    k.x = r.in[0];
+    k.y = r.out[0];
     kernels::table<T>().resample(k);
   }
   template <class T>
   void backward(const Run& r) const {
     Scratch frame;
     kernels::ResampleBackward<T> k;
-    k.batch = r.in[0].shape[0], k.channels = r.in[0].shape[3];
-    k.vertical = axis(r.in[0].shape[1], size.h, frame), k.horizontal = axis(r.in[0].shape[2], size.w, frame);
-    k.dy = r.dout[0], k.dx = r.din[0];
+    k.batch = r.in[0].shape[0];
+    k.channels = r.in[0].shape[3];
+    k.vertical = axis(r.in[0].shape[1], size.h, frame);
+    k.horizontal = axis(r.in[0].shape[2], size.w, frame);
+    k.dy = r.dout[0];
+    k.dx = r.din[0];
     kernels::table<T>().resample_backward(k);
   }
 
@@ -154,6 +182,7 @@ struct AdaptiveAvgPool {
   static Index begin_of(Index i, Index in, Index out) { return i * in / out; }
   static Index end_of(Index i, Index in, Index out) { return ((i + 1) * in + out - 1) / out; }
 
+  // Windows as taps, all of the length of the longest; the last ones begin early, with weights of zero.
   static kernels::ResampleAxis axis(Index in, Index out, Scratch& frame) {
     Index taps = 0;
     for (Index i = 0; i < out; ++i) taps = std::max(taps, end_of(i, in, out) - begin_of(i, in, out));
@@ -184,6 +213,7 @@ BasicTensor<T> max_pool2d(const BasicTensor<T>& x, const MaxPoolOptions& o) {
 }
 OCELLUS_FLOATS(max_pool2d)
 
+// (N, H, W, C) → (N, H', W', C), the mean of each window.
 template <class T>
 BasicTensor<T> avg_pool2d(const BasicTensor<T>& x, const AvgPoolOptions& o) {
   const Size2 stride = o.stride == Size2(0) ? o.kernel_size : o.stride;

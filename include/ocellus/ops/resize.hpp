@@ -11,9 +11,12 @@ struct ResizeOptions {
   ResizeMode mode = ResizeMode::bilinear;
   bool align_corners = false;  // the corner pixels' centres coincide, else the corners themselves
   bool antialias = false;      // the filter widens where the map shrinks (bilinear and bicubic)
+  // Output pixels per input pixel where they are not the ratio of the sizes, as scale_factor in PyTorch; 0: that ratio.
+  double scale_h = 0;
+  double scale_w = 0;
 };
 
-// (N, H, W, C) → (N, size.h, size.w, C)
+// (N, H, W, C) → (N, size.h, size.w, C). Returns x itself where nothing changes.
 template <class T>
 BasicTensor<T> resize(const BasicTensor<T>& x, Size2 size, const ResizeOptions& options = {});
 
@@ -29,18 +32,27 @@ BasicTensor<T> resize(const BasicTensor<T>& x, Size2 size, const ResizeOptions& 
 
 namespace ocellus::op {
 
-// y = V x Hᵀ per channel, V and H sparse and fixed by the sizes, plus a residual that a plan may fuse;  dx = Vᵀ dy H
+// y = V x Hᵀ + residual per channel, V and H sparse and fixed by the sizes, the residual fused by a plan;  dx = Vᵀ dy H
 struct Resize {
-  OCELLUS_OP("resize(x, residual)", size, mode, align_corners, antialias)
+  OCELLUS_OP("resize(x, residual)", size, mode, align_corners, antialias, scale_h, scale_w)
   Size2 size;
   ResizeMode mode = ResizeMode::bilinear;
-  bool align_corners = false, antialias = false;
+  bool align_corners = false;
+  bool antialias = false;
+  double scale_h = 0;
+  double scale_w = 0;
+
+  // Every mode maps each pixel to itself where no size changes.
+  bool is_identity(const Shape& x) const { return x[1] == size.h && x[2] == size.w && scale_h == 0 && scale_w == 0; }
 
   Shape infer(const Run& r) const {
     const Shape& x = r.in[0].shape;
     r.require(x.rank() == 4, "x must be (N, H, W, C)");
     r.require(size.h > 0 && size.w > 0 && x[1] > 0 && x[2] > 0, "sizes must be positive");
-    r.require(mode != ResizeMode::nearest || (!align_corners && !antialias), "nearest knows neither align_corners nor antialias");
+    r.require(mode != ResizeMode::nearest || (!align_corners && !antialias),
+              "nearest knows neither align_corners nor antialias");
+    r.require(scale_fits(scale_h, x[1], size.h) && scale_fits(scale_w, x[2], size.w),
+              "the size must be ⌊scale · size of x⌋");
     const Shape y{x[0], size.h, size.w, x[3]};
     r.require(!r.in[1].given() || r.in[1].shape == y, "residual must have the shape of the output");
     return y;
@@ -51,9 +63,13 @@ struct Resize {
     const Shape& x = r.in[0].shape;
     Scratch frame;
     kernels::Resample<T> k;
-    k.batch = x[0], k.channels = x[3];
-    k.vertical = axis(x[1], size.h, frame), k.horizontal = axis(x[2], size.w, frame);
-    k.x = r.in[0], k.residual = r.in[1], k.y = r.out[0];
+    k.batch = x[0];
+    k.channels = x[3];
+    k.vertical = axis(x[1], size.h, scale_h, frame);
+    k.horizontal = axis(x[2], size.w, scale_w, frame);
+    k.x = r.in[0];
+    k.residual = r.in[1];
+    k.y = r.out[0];
     kernels::table<T>().resample(k);
   }
 
@@ -66,49 +82,45 @@ struct Resize {
     if (!dx) return;
     Scratch frame;
     kernels::ResampleBackward<T> k;
-    k.batch = x[0], k.channels = x[3];
-    k.vertical = axis(x[1], size.h, frame), k.horizontal = axis(x[2], size.w, frame);
-    k.dy = dy, k.dx = dx;
+    k.batch = x[0];
+    k.channels = x[3];
+    k.vertical = axis(x[1], size.h, scale_h, frame);
+    k.horizontal = axis(x[2], size.w, scale_w, frame);
+    k.dy = dy;
+    k.dx = dx;
     kernels::table<T>().resample_backward(k);
   }
 
  private:
-  // Keys' cubic convolution kernel (1981).
+  // PyTorch rounds down; a decimal scale may miss the whole number by its own rounding.
+  static bool scale_fits(double scale, Index in, Index out) {
+    const double exact = scale * static_cast<double>(in), size = static_cast<double>(out);
+    return scale == 0 || (exact > size - 0.5 && exact < size + 1.5);
+  }
+
+  // Cubic convolution (Keys, 1981).
   static double cubic(double x, double a) {
     x = std::abs(x);
     if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
     return x < 2 ? ((a * x - 5 * a) * x + 8 * a) * x - 4 * a : 0;
   }
 
-  // The taps of one axis. Those that fall outside count for the border pixel; a window never reaches over the end of the axis.
-  kernels::ResampleAxis axis(Index in, Index out, Scratch& frame) const {
-    double scale = static_cast<double>(in) / static_cast<double>(out);
-    if (align_corners) scale = out > 1 ? static_cast<double>(in - 1) / static_cast<double>(out - 1) : 0;
-    return antialias ? wide_axis(in, out, scale, frame) : narrow_axis(in, out, scale, frame);
+  kernels::ResampleAxis axis(Index in, Index out, double scale, Scratch& frame) const {
+    // Input pixels per output pixel.
+    double step = scale != 0 ? 1 / scale : static_cast<double>(in) / static_cast<double>(out);
+    if (align_corners) step = out > 1 ? static_cast<double>(in - 1) / static_cast<double>(out - 1) : 0;
+    return antialias ? wide_axis(in, out, step, frame) : narrow_axis(in, out, step, frame);
   }
 
-  kernels::ResampleAxis narrow_axis(Index in, Index out, double scale, Scratch& frame) const {
-    const Index reach = mode == ResizeMode::nearest ? 1 : mode == ResizeMode::bilinear ? 2 : 4;
+  // Interpolation between neighbours. Taps that fall outside count for the border pixel, so no window leaves the axis.
+  kernels::ResampleAxis narrow_axis(Index in, Index out, double step, Scratch& frame) const {
+    const Index reach = mode == ResizeMode::nearest ? 1 : (mode == ResizeMode::bilinear ? 2 : 4);
     const Index taps = std::min(reach, in);
     Index* start = frame.take<Index>(out);
     double* weight = frame.take<double>(out * taps);
     for (Index i = 0; i < out; ++i) {
       double w[4] = {1, 0, 0, 0};
-      Index first;  // the pixel of w[0]
-      if (mode == ResizeMode::nearest) {
-        first = std::min(static_cast<Index>(static_cast<float>(i) * static_cast<float>(scale)), in - 1);
-      } else {
-        double x = align_corners ? static_cast<double>(i) * scale : (static_cast<double>(i) + 0.5) * scale - 0.5;
-        if (mode == ResizeMode::bilinear) x = std::max(x, 0.0);
-        const double low = std::floor(x), t = x - low;
-        first = static_cast<Index>(low);
-        if (mode == ResizeMode::bilinear) {
-          w[0] = 1 - t, w[1] = t;
-        } else {
-          first -= 1;
-          for (int j = 0; j < 4; ++j) w[j] = cubic(t + 1 - j, -0.75);
-        }
-      }
+      const Index first = mode == ResizeMode::nearest ? nearest(i, in, step) : neighbours(i, step, w);
       start[i] = std::clamp<Index>(first, 0, in - taps);
       std::fill_n(weight + i * taps, taps, 0.0);
       for (Index j = 0; j < reach; ++j) weight[i * taps + std::clamp<Index>(first + j, 0, in - 1) - start[i]] += w[j];
@@ -116,21 +128,43 @@ struct Resize {
     return {in, out, taps, start, weight};
   }
 
-  kernels::ResampleAxis wide_axis(Index in, Index out, double scale, Scratch& frame) const {
-    const double radius = mode == ResizeMode::bilinear ? 1 : 2, stretch = std::max(scale, 1.0), support = radius * stretch;
+  // In float, as PyTorch computes it: in double other pixels are nearest where the product falls on a whole number.
+  static Index nearest(Index i, Index in, double step) {
+    return std::min(static_cast<Index>(static_cast<float>(i) * static_cast<float>(step)), in - 1);
+  }
+
+  // The first pixel that output i reads, possibly outside, and the weights from there on.
+  Index neighbours(Index i, double step, double* w) const {
+    const double at = static_cast<double>(i);
+    const double x = align_corners ? at * step : (at + 0.5) * step - 0.5;
+    const double low = std::floor(x), t = x - low;
+    if (mode == ResizeMode::bilinear) {
+      w[0] = 1 - t;
+      w[1] = t;
+      return static_cast<Index>(low);
+    }
+    for (int j = 0; j < 4; ++j) w[j] = cubic(t + 1 - j, -0.75);
+    return static_cast<Index>(low) - 1;
+  }
+
+  // The filter stretched over all input pixels that an output pixel covers, its weights scaled to sum to one.
+  kernels::ResampleAxis wide_axis(Index in, Index out, double step, Scratch& frame) const {
+    const double stretch = std::max(step, 1.0);
+    const double support = (mode == ResizeMode::bilinear ? 1 : 2) * stretch;
     const Index taps = std::min(static_cast<Index>(std::ceil(support)) * 2 + 1, in);
     Index* start = frame.take<Index>(out);
     double* weight = frame.take<double>(out * taps);
     for (Index i = 0; i < out; ++i) {
-      const double center = align_corners ? static_cast<double>(i) * scale + 0.5 : (static_cast<double>(i) + 0.5) * scale;
-      const Index begin = std::max<Index>(static_cast<Index>(center - support + 0.5), 0);
-      const Index end = std::min<Index>(static_cast<Index>(center + support + 0.5), in);
+      const double center = (static_cast<double>(i) + 0.5) * step;  // also with align_corners, as PyTorch has it
+      const Index begin = std::clamp<Index>(static_cast<Index>(center - support + 0.5), 0, in);
+      const Index end = std::clamp<Index>(static_cast<Index>(center + support + 0.5), 0, in);
       start[i] = std::min(begin, in - taps);
       double sum = 0;
       for (Index j = 0; j < taps; ++j) {
-        const Index at = start[i] + j;
-        const double x = (static_cast<double>(at) - center + 0.5) / stretch;
-        const double w = at < begin || at >= end ? 0 : mode == ResizeMode::bilinear ? std::max(0.0, 1 - std::abs(x)) : cubic(x, -0.5);
+        const Index pixel = start[i] + j;
+        const double x = (static_cast<double>(pixel) + 0.5 - center) / stretch;
+        double w = mode == ResizeMode::bilinear ? std::max(0.0, 1 - std::abs(x)) : cubic(x, -0.5);
+        if (pixel < begin || pixel >= end) w = 0;
         weight[i * taps + j] = w;
         sum += w;
       }
@@ -148,7 +182,8 @@ namespace ocellus {
 
 template <class T>
 BasicTensor<T> resize(const BasicTensor<T>& x, Size2 size, const ResizeOptions& o) {
-  return call(op::Resize{size, o.mode, o.align_corners, o.antialias}, x);
+  const op::Resize op{size, o.mode, o.align_corners, o.antialias, o.scale_h, o.scale_w};
+  return x.rank() == 4 && op.is_identity(x.shape()) ? x : call(op, x);
 }
 OCELLUS_FLOATS(resize)
 

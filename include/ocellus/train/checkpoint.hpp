@@ -1,11 +1,12 @@
-// Crash-safe checkpoints of a training run: one safetensors file with every tensor of the run, and a JSON text about the rest. Its
-// metadata carries a CRC-32C of everything; files are written atomically, the last ones are kept, and a damaged one falls back to the
-// one before.
+// Crash-safe checkpoints of a training run: one safetensors file with every tensor of the run, and a JSON text about
+// the rest. Its metadata carries a CRC-32C of everything; files are written atomically, the last ones are kept, and a
+// damaged one falls back to the one before.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ocellus/core/config.hpp>
@@ -32,6 +33,7 @@ struct Checkpoint {
 void write_checkpoint(const std::string& path, const Checkpoint& checkpoint);
 // Throws FileError for a file that is no checkpoint or whose checksum is wrong.
 Checkpoint read_checkpoint(const std::string& path);
+Checkpoint read_checkpoint(const Bytes& bytes, const std::string& source);
 
 // The checkpoints of one run: FOLDER/checkpoint-<step>.safetensors.
 class CheckpointFolder {
@@ -40,7 +42,8 @@ class CheckpointFolder {
   explicit CheckpointFolder(std::string folder, int keep = 2) : folder_(std::move(folder)), keep_(keep) {}
 
   void write(Index step, const Checkpoint& checkpoint) const;
-  // The newest one that is whole, with a warning for each that is not; empty if there are none. Throws FileError if all are damaged.
+  // The newest one that is whole, with a warning for each that is not; empty if there are none. Throws FileError if all
+  // are damaged.
   std::optional<Checkpoint> latest() const;
   // The steps of the files that are there, ascending.
   std::vector<Index> steps() const;
@@ -74,7 +77,8 @@ inline constexpr const char* checksum_key = "ocellus.crc32c";
 inline constexpr const char* file_prefix = "checkpoint-";
 inline constexpr const char* file_suffix = ".safetensors";
 
-// Of the state and of names, types, shapes and data in the order of the names, which the order in the file does not change.
+// Of the state and of names, types, shapes and data in the order of the names, which the order in the file does not
+// change.
 OCELLUS_FN std::string checksum(const Checkpoint& checkpoint) {
   std::vector<const NamedTensor*> sorted;
   for (const NamedTensor& t : checkpoint.tensors) sorted.push_back(&t);
@@ -118,18 +122,22 @@ OCELLUS_FN void write_checkpoint(const std::string& path, const Checkpoint& chec
 }
 
 OCELLUS_FN Checkpoint read_checkpoint(const std::string& path) {
+  // Read, not mapped: the file may be removed while the run goes on.
+  return read_checkpoint(read_file(path), path);
+}
+
+OCELLUS_FN Checkpoint read_checkpoint(const Bytes& bytes, const std::string& source) {
   Checkpoint checkpoint;
-  // Read, not mapped: the file may be replaced or removed while the run goes on.
-  checkpoint.tensors = read_safetensors(read_file(path), path);
+  checkpoint.tensors = read_safetensors(bytes, source);
   std::map<std::string, std::string>& metadata = checkpoint.tensors.metadata;
   if (!metadata.count(train_detail::state_key) || !metadata.count(train_detail::checksum_key)) {
-    throw FileError(path, "is no checkpoint of a training run: its metadata lacks " + std::string(train_detail::state_key) + " or " +
-                              train_detail::checksum_key);
+    throw FileError(source, "is no checkpoint of a training run: its metadata lacks " +
+                                std::string(train_detail::state_key) + " or " + train_detail::checksum_key);
   }
   checkpoint.state = metadata[train_detail::state_key];
   const std::string stored = metadata[train_detail::checksum_key], computed = train_detail::checksum(checkpoint);
   if (stored != computed) {
-    throw FileError(path, "is damaged: its checksum is " + computed + ", " + stored + " was stored");
+    throw FileError(source, "is damaged: its checksum is " + computed + ", " + stored + " was stored");
   }
   metadata.clear();
   return checkpoint;

@@ -1,4 +1,5 @@
-// Accuracy of a model on a split: one confusion matrix over all of it. Takes any callable from images to logits: a network, a plan.
+// Accuracy of a model on a split: one confusion matrix over all of it. Takes any callable from images to logits: a
+// network, a plan.
 #pragma once
 
 #include <functional>
@@ -19,9 +20,10 @@ struct EvaluateOptions {
   std::function<void(Index done, Index total)> progress = {};
 };
 
-// Logits are upsampled to each mask's own size and the largest counts there; the data set's ignored value is left out. Runs outside of
-// training, without recording. `classes`: K.
-ConfusionMatrix evaluate_segmenter(const Forward& forward, const Dataset& dataset, Index classes, const EvaluateOptions& options = {});
+// Logits are upsampled to each mask's own size and the largest counts there; the data set's ignored value is left out.
+// Runs outside of training, without recording. `classes`: K.
+ConfusionMatrix evaluate_segmenter(const Forward& forward, const Dataset& dataset, Index classes,
+                                   const EvaluateOptions& options = {});
 
 struct ClassificationScore {
   ConfusionMatrix matrix;
@@ -29,10 +31,11 @@ struct ClassificationScore {
   double top5 = 0;  // of at most K classes
 };
 
-ClassificationScore evaluate_classifier(const Forward& forward, const Dataset& dataset, Index classes, const EvaluateOptions& options = {});
+ClassificationScore evaluate_classifier(const Forward& forward, const Dataset& dataset, Index classes,
+                                        const EvaluateOptions& options = {});
 
-// What a guess without looking reaches: at each place of the picture the class that is most frequent there in `train`, on a grid of the
-// size of its first mask, judged on `dataset`.
+// What a guess without looking reaches: at each place of the picture the class that is most frequent there in `train`,
+// on a grid of the size of its first mask, judged on `dataset`.
 ConfusionMatrix evaluate_majority_prior(const Dataset& train, const Dataset& dataset, Index classes);
 
 }  // namespace ocellus
@@ -63,7 +66,8 @@ OCELLUS_FN BasicTensor<std::int64_t> labels_of(const Image& mask, Index ignore_i
 
 }  // namespace train_detail
 
-OCELLUS_FN ConfusionMatrix evaluate_segmenter(const Forward& forward, const Dataset& dataset, Index classes, const EvaluateOptions& options) {
+OCELLUS_FN ConfusionMatrix evaluate_segmenter(const Forward& forward, const Dataset& dataset, Index classes,
+                                              const EvaluateOptions& options) {
   const NoGrad no_grad;
   const Evaluation evaluation;
   ConfusionMatrix matrix(classes);
@@ -71,7 +75,8 @@ OCELLUS_FN ConfusionMatrix evaluate_segmenter(const Forward& forward, const Data
     const Sample sample = dataset.get(i);
     const Tensor logits = forward(to_tensor(sample.image, options.preprocess, options.channels));
     if (logits.rank() != 4 || logits.dim(3) != classes) {
-      throw ShapeError("evaluate_segmenter: the model must give (1, h, w, " + std::to_string(classes) + "); got " + logits.shape().str());
+      throw ShapeError("evaluate_segmenter: the model must give (1, h, w, " + std::to_string(classes) + "); got " +
+                       logits.shape().str());
     }
     matrix.add(label_map(logits, sample.mask.size()), train_detail::labels_of(sample.mask, dataset.ignore_index()), -1);
     if (options.progress) options.progress(i + 1, dataset.size());
@@ -97,7 +102,8 @@ OCELLUS_FN ClassificationScore evaluate_classifier(const Forward& forward, const
     }
     const Tensor logits = forward(to_tensor(images, options.preprocess, options.channels));
     if (logits.rank() != 2 || logits.dim(1) != classes) {
-      throw ShapeError("evaluate_classifier: the model must give (N, " + std::to_string(classes) + "); got " + logits.shape().str());
+      throw ShapeError("evaluate_classifier: the model must give (N, " + std::to_string(classes) + "); got " +
+                       logits.shape().str());
     }
     for (Index i = 0; i < end - begin; ++i) {
       const float* row = logits.data() + i * classes;
@@ -114,7 +120,9 @@ OCELLUS_FN ClassificationScore evaluate_classifier(const Forward& forward, const
 
 OCELLUS_FN ConfusionMatrix evaluate_majority_prior(const Dataset& train, const Dataset& dataset, Index classes) {
   const Size2 grid = train.get(0).mask.size();
-  const auto place = [](Index i, Index from, Index to) { return (2 * i + 1) * to / (2 * from); };  // nearest, by pixel centres
+  const auto place = [](Index i, Index from, Index to) {
+    return (2 * i + 1) * to / (2 * from);
+  };  // nearest, by pixel centres
   std::vector<std::uint32_t> counts(static_cast<std::size_t>(grid.h * grid.w * classes));
   for (Index i = 0; i < train.size(); ++i) {
     const Image mask = train.get(i).mask;
@@ -122,7 +130,8 @@ OCELLUS_FN ConfusionMatrix evaluate_majority_prior(const Dataset& train, const D
       const std::uint8_t* row = mask.row(place(y, grid.h, mask.height()));
       for (Index x = 0; x < grid.w; ++x) {
         const Index id = row[place(x, grid.w, mask.width())];
-        if (id != train.ignore_index() && id < classes) ++counts[static_cast<std::size_t>((y * grid.w + x) * classes + id)];
+        if (id != train.ignore_index() && id < classes)
+          ++counts[static_cast<std::size_t>((y * grid.w + x) * classes + id)];
       }
     }
   }
@@ -138,7 +147,8 @@ OCELLUS_FN ConfusionMatrix evaluate_majority_prior(const Dataset& train, const D
     const Index h = labels.dim(0), w = labels.dim(1);
     for (Index y = 0; y < h; ++y) {
       const Index row = place(y, h, grid.h) * grid.w;
-      for (Index x = 0; x < w; ++x) predicted[y * w + x] = majority[static_cast<std::size_t>(row + place(x, w, grid.w))];
+      for (Index x = 0; x < w; ++x)
+        predicted[y * w + x] = majority[static_cast<std::size_t>(row + place(x, w, grid.w))];
     }
     matrix.add(predicted, labels, -1);
   }

@@ -1,6 +1,7 @@
-// Random variations of a picture and its label mask, always in step. Each is a plain struct that draws from a RandomStream: the same
-// stream makes the same choices on every platform. The mask is moved by copying pixels, so no class is invented; where a picture is
-// padded, its mask gets `ignore_id`. `mask` may be null. Throws UsageError if mask and picture differ in size.
+// Random variations of a picture and its label mask, always in step. Each is a plain struct that draws from a
+// RandomStream: the same stream makes the same choices on every platform. The mask is moved by copying pixels, so no
+// class is invented; where a picture is padded, its mask gets `ignore_id`. `mask` may be null. Throws UsageError if
+// mask and picture differ in size.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +38,9 @@ struct RandomRotation {
   void operator()(Image& image, Image* mask, RandomStream& random) const;
 };
 
-// Scales both sides by one factor and cuts a window out, which may hang over the picture: by `padding` pixels, and as far as needed
-// where the picture is smaller than the window. {.size = 32, .min_scale = 1, .max_scale = 1, .padding = 4} is CIFAR's usual crop.
+// Scales both sides by one factor and cuts a window out, which may hang over the picture: by `padding` pixels, and as
+// far as needed where the picture is smaller than the window.
+// CIFAR's usual crop is {.size = 32, .min_scale = 1, .max_scale = 1, .padding = 4}.
 struct RandomScaleCrop {
   Size2 size = 512;
   float min_scale = 0.5f;
@@ -62,8 +64,9 @@ struct RandomResizedCrop {
   void operator()(Image& image, Image* mask, RandomStream& random) const;
 };
 
-// As torchvision's ColorJitter: brightness, contrast and saturation are multiplied by a factor from [max(0, 1 - x), 1 + x], hue is
-// turned by up to `hue` (at most 0.5) of the circle, in random order. Grey pictures have no saturation and no hue.
+// As torchvision's ColorJitter: brightness, contrast and saturation are multiplied by a factor from
+// [max(0, 1 - x), 1 + x], hue is turned by up to `hue` (at most 0.5) of the circle, in random order. Grey pictures have
+// no saturation and no hue.
 struct ColourJitter {
   float brightness = 0.2f;
   float contrast = 0.2f;
@@ -73,14 +76,15 @@ struct ColourJitter {
   void operator()(Image& image, Image* mask, RandomStream& random) const;
 };
 
-// What ColourJitter is made of. Factor 1 and shift 0 change nothing; factor 0 gives black, the mean grey, a grey picture.
+// What ColourJitter is made of. Factor 1 and shift 0 change nothing; factor 0 gives black, the mean grey, a grey
+// picture.
 Image adjust_brightness(const Image& image, float factor);
 Image adjust_contrast(const Image& image, float factor);
 Image adjust_saturation(const Image& image, float factor);
 Image adjust_hue(const Image& image, float shift);
 
-using Augmentation =
-    std::variant<RandomHorizontalFlip, RandomRotate90, RandomRotation, RandomScaleCrop, RandomResizedCrop, ColourJitter>;
+using Augmentation = std::variant<RandomHorizontalFlip, RandomRotate90, RandomRotation, RandomScaleCrop,
+                                  RandomResizedCrop, ColourJitter>;
 
 // One after the other.
 void augment(std::span<const Augmentation> steps, Image& image, Image* mask, RandomStream& random);
@@ -102,8 +106,9 @@ OCELLUS_FN void check_mask(const char* where, const Image& image, const Image* m
   if (image.empty()) throw UsageError(std::string(where) + ": the image is empty");
   if (!mask) return;
   if (mask->channels() != 1 || !(mask->size() == image.size())) {
-    throw UsageError(std::string(where) + ": the mask must have one channel and the size of the image " + image.size().str() +
-                     "; it has " + std::to_string(mask->channels()) + " and " + mask->size().str());
+    throw UsageError(std::string(where) + ": the mask must have one channel and the size of the image " +
+                     image.size().str() + "; it has " + std::to_string(mask->channels()) + " and " +
+                     mask->size().str());
   }
 }
 
@@ -111,7 +116,8 @@ OCELLUS_FN Colour label_colour(std::uint8_t id) { return {id, id, id}; }
 
 // first + factor * (second - first), cut off to 0..255. Truncates, as Pillow's blend does.
 inline std::uint8_t blend_value(int first, int second, float factor) {
-  const auto step = static_cast<float>(static_cast<double>(factor) * (second - first));  // rounded here: no fused multiply-add
+  const auto step =
+      static_cast<float>(static_cast<double>(factor) * (second - first));  // rounded here: no fused multiply-add
   return static_cast<std::uint8_t>(std::clamp(static_cast<float>(first) + step, 0.0f, 255.0f));
 }
 
@@ -166,7 +172,9 @@ OCELLUS_FN void RandomScaleCrop::operator()(Image& image, Image* mask, RandomStr
   };
   const Index top = corner(whole.h, size.h), left = corner(whole.w, size.w);
   image = crop(resize(image, whole.h, whole.w, filter), top, left, size, fill);
-  if (mask) *mask = crop(resize(*mask, whole.h, whole.w, Filter::nearest), top, left, size, vision_detail::label_colour(ignore_id));
+  if (!mask) return;
+  *mask = resize(*mask, whole.h, whole.w, Filter::nearest);
+  *mask = crop(*mask, top, left, size, vision_detail::label_colour(ignore_id));
 }
 
 OCELLUS_FN void RandomResizedCrop::operator()(Image& image, Image* mask, RandomStream& random) const {
@@ -190,7 +198,9 @@ OCELLUS_FN void RandomResizedCrop::operator()(Image& image, Image* mask, RandomS
   if (mask) *mask = resize(crop(*mask, top, left, window), size.h, size.w, Filter::nearest);
 }
 
-OCELLUS_FN Image adjust_brightness(const Image& image, float factor) { return vision_detail::blend_with_grey(image, 0, factor); }
+OCELLUS_FN Image adjust_brightness(const Image& image, float factor) {
+  return vision_detail::blend_with_grey(image, 0, factor);
+}
 
 OCELLUS_FN Image adjust_contrast(const Image& image, float factor) {
   const Image grey = to_grey(image);
@@ -232,7 +242,8 @@ OCELLUS_FN void ColourJitter::operator()(Image& image, Image* mask, RandomStream
   vision_detail::check_mask("ColourJitter", image, mask);
   int order[4] = {0, 1, 2, 3};
   random.shuffle(order, 4);
-  const float factors[4] = {vision_detail::jitter_factor(brightness, random), vision_detail::jitter_factor(contrast, random),
+  const float factors[4] = {vision_detail::jitter_factor(brightness, random),
+                            vision_detail::jitter_factor(contrast, random),
                             vision_detail::jitter_factor(saturation, random), random.uniform(-hue, hue)};
   Image (*const adjust[4])(const Image&, float) = {adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue};
   const float strengths[4] = {brightness, contrast, saturation, hue};

@@ -1,4 +1,5 @@
-// Line charts as SVG text: loss curves, learning-rate schedules, precision over recall. No dependency, opens in every browser.
+// Line charts as SVG text: loss curves, learning-rate schedules, precision over recall. No dependency, opens in every
+// browser.
 #pragma once
 
 #include <string>
@@ -45,7 +46,8 @@ namespace ocellus {
 namespace vision_detail {
 
 // Distinguishable with any colour vision (Okabe and Ito, "Color Universal Design", 2008), dark enough for white paper.
-inline constexpr const char* chart_colours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555"};
+inline constexpr const char* chart_colours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
+                                                "#e69f00", "#56b4e9", "#555555"};
 inline constexpr std::size_t chart_colour_count = sizeof chart_colours / sizeof *chart_colours;
 
 OCELLUS_FN std::string chart_number(double value, const char* format = "%.2f") {
@@ -68,7 +70,8 @@ OCELLUS_FN std::string escaped(const std::string& text) {
   return result;
 }
 
-// One direction of the chart: which values are shown, where they are, where the ticks are. A logarithmic axis works on log10.
+// One direction of the chart: which values are shown, where they are, where the ticks are. A logarithmic axis works on
+// log10.
 struct ChartAxis {
   double low = std::numeric_limits<double>::infinity();
   double high = -std::numeric_limits<double>::infinity();
@@ -108,7 +111,8 @@ struct ChartAxis {
 
   std::vector<double> ticks() const {
     std::vector<double> values;
-    for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * (high - low); k += 1.0) values.push_back(k * step);
+    for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * (high - low); k += 1.0)
+      values.push_back(k * step);
     return values;
   }
 
@@ -127,7 +131,8 @@ struct ChartAxis {
 
 OCELLUS_FN Chart& Chart::series(std::string name, std::vector<double> x, std::vector<double> y) {
   if (x.size() != y.size()) {
-    throw UsageError("Chart: series \"" + name + "\" has " + std::to_string(x.size()) + " x and " + std::to_string(y.size()) + " y");
+    throw UsageError("Chart: series \"" + name + "\" has " + std::to_string(x.size()) + " x and " +
+                     std::to_string(y.size()) + " y");
   }
   all.push_back({std::move(name), std::move(x), std::move(y)});
   return *this;
@@ -156,21 +161,24 @@ OCELLUS_FN std::string Chart::svg() const {
   std::size_t widest_tick = 1, widest_name = 0;
   for (const double t : up.ticks()) widest_tick = std::max(widest_tick, up.label(t).size());
   for (const ChartSeries& s : all) widest_name = std::max(widest_name, s.name.size());
-  const double left = 24.0 + 7.0 * static_cast<double>(widest_tick) + (y_label.empty() ? 0.0 : 20.0), right = width - 20.0;
+  const double left = 24.0 + 7.0 * static_cast<double>(widest_tick) + (y_label.empty() ? 0.0 : 20.0),
+               right = width - 20.0;
   const double top = title.empty() ? 20.0 : 48.0, bottom = height - (x_label.empty() ? 36.0 : 56.0);
   const auto place_x = [&](double x) { return left + across.share(x) * (right - left); };
   const auto place_y = [&](double y) { return bottom - up.share(y) * (bottom - top); };
 
   std::string out = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + std::to_string(width) + "\" height=\"" +
-                    std::to_string(height) + "\" viewBox=\"0 0 " + std::to_string(width) + " " + std::to_string(height) +
+                    std::to_string(height) + "\" viewBox=\"0 0 " + std::to_string(width) + " " +
+                    std::to_string(height) +
                     "\" font-family=\"Helvetica, Arial, sans-serif\" font-size=\"12\" fill=\"#333333\">\n"
                     "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n";
   const auto text = [&](double x, double y, const char* attributes, const std::string& words) {
-    out += "<text x=\"" + chart_number(x) + "\" y=\"" + chart_number(y) + "\" " + attributes + ">" + escaped(words) + "</text>\n";
+    out += "<text x=\"" + chart_number(x) + "\" y=\"" + chart_number(y) + "\" " + attributes + ">" + escaped(words) +
+           "</text>\n";
   };
   const auto line = [&](double x0, double y0, double x1, double y1, const char* attributes) {
-    out += "<line x1=\"" + chart_number(x0) + "\" y1=\"" + chart_number(y0) + "\" x2=\"" + chart_number(x1) + "\" y2=\"" +
-           chart_number(y1) + "\" " + attributes + "/>\n";
+    out += "<line x1=\"" + chart_number(x0) + "\" y1=\"" + chart_number(y0) + "\" x2=\"" + chart_number(x1) +
+           "\" y2=\"" + chart_number(y1) + "\" " + attributes + "/>\n";
   };
   if (!title.empty()) text((left + right) / 2, 28, "text-anchor=\"middle\" font-size=\"16\" fill=\"#111111\"", title);
   for (const double t : up.ticks()) {
@@ -188,7 +196,9 @@ OCELLUS_FN std::string Chart::svg() const {
   if (!x_label.empty()) text((left + right) / 2, height - 14.0, "text-anchor=\"middle\" font-size=\"13\"", x_label);
   if (!y_label.empty()) {
     const std::string middle = chart_number((top + bottom) / 2);
-    text(0, 0, ("text-anchor=\"middle\" font-size=\"13\" transform=\"translate(18 " + middle + ") rotate(-90)\"").c_str(), y_label);
+    text(0, 0,
+         ("text-anchor=\"middle\" font-size=\"13\" transform=\"translate(18 " + middle + ") rotate(-90)\"").c_str(),
+         y_label);
   }
 
   for (std::size_t k = 0; k < all.size(); ++k) {
@@ -207,8 +217,8 @@ OCELLUS_FN std::string Chart::svg() const {
       pen_down = visible;
     }
     if (points == 0) continue;
-    out += "<path d=\"" + path + "\" fill=\"none\" stroke=\"" + stroke + "\" stroke-width=\"2\" stroke-linejoin=\"round\"" +
-           " stroke-linecap=\"round\"" + dashes + "/>\n";
+    out += "<path d=\"" + path + "\" fill=\"none\" stroke=\"" + stroke +
+           "\" stroke-width=\"2\" stroke-linejoin=\"round\"" + " stroke-linecap=\"round\"" + dashes + "/>\n";
     constexpr std::size_t most_markers = 40;
     for (std::size_t i = 0; i < s.x.size() && points <= most_markers; ++i) {
       if (!across.shows(s.x[i]) || !up.shows(s.y[i])) continue;
@@ -229,12 +239,13 @@ OCELLUS_FN std::string Chart::svg() const {
     const double box_width = 56.0 + 7.5 * static_cast<double>(widest_name);
     const double box_height = 12.0 + 18.0 * static_cast<double>(all.size());
     const double box_left = upper_left < upper_right ? left + 12 : right - 12 - box_width;
-    out += "<rect x=\"" + chart_number(box_left) + "\" y=\"" + chart_number(top + 8) + "\" width=\"" + chart_number(box_width) +
-           "\" height=\"" + chart_number(box_height) + "\" rx=\"4\" fill=\"#ffffff\" fill-opacity=\"0.85\" stroke=\"#cccccc\"/>\n";
+    out += "<rect x=\"" + chart_number(box_left) + "\" y=\"" + chart_number(top + 8) + "\" width=\"" +
+           chart_number(box_width) + "\" height=\"" + chart_number(box_height) +
+           "\" rx=\"4\" fill=\"#ffffff\" fill-opacity=\"0.85\" stroke=\"#cccccc\"/>\n";
     for (std::size_t k = 0; k < all.size(); ++k) {
       const double y = top + 8 + 15 + 18.0 * static_cast<double>(k);
-      const std::string stroke = "stroke-width=\"2\" stroke=\"" + std::string(chart_colours[k % chart_colour_count]) + "\"" +
-                                 (k < chart_colour_count ? "" : " stroke-dasharray=\"6 4\"");
+      const std::string stroke = "stroke-width=\"2\" stroke=\"" + std::string(chart_colours[k % chart_colour_count]) +
+                                 "\"" + (k < chart_colour_count ? "" : " stroke-dasharray=\"6 4\"");
       line(box_left + 10, y, box_left + 34, y, stroke.c_str());
       text(box_left + 42, y + 4, "text-anchor=\"start\"", all[k].name);
     }

@@ -1,8 +1,6 @@
 // Brightness and hue of 8-bit colours, with the rounding of Pillow, on which torchvision's jitter is defined.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
 
 #include <ocellus/core/config.hpp>
@@ -32,6 +30,8 @@ Image to_grey(const Image& image);
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_VISION)
+#include <algorithm>
+#include <cmath>
 
 namespace ocellus {
 
@@ -42,12 +42,13 @@ OCELLUS_FN Hsv to_hsv(Colour c) {
   const float red = static_cast<float>(most - c.red) / range;
   const float green = static_cast<float>(most - c.green) / range;
   const float blue = static_cast<float>(most - c.blue) / range;
-  const float sextant = c.red == most ? blue - green : c.green == most ? static_cast<float>(2.0 + red - blue)
-                                                                       : static_cast<float>(4.0 + green - red);
+  const float sextant = c.red == most     ? blue - green
+                        : c.green == most ? static_cast<float>(2.0 + red - blue)
+                                          : static_cast<float>(4.0 + green - red);
   const auto turn = static_cast<float>(std::fmod(sextant / 6.0 + 1.0, 1.0));
   const float saturation = range / static_cast<float>(most);
-  return {static_cast<std::uint8_t>(static_cast<int>(turn * 255.0)), static_cast<std::uint8_t>(static_cast<int>(saturation * 255.0)),
-          static_cast<std::uint8_t>(most)};
+  return {static_cast<std::uint8_t>(static_cast<int>(turn * 255.0)),
+          static_cast<std::uint8_t>(static_cast<int>(saturation * 255.0)), static_cast<std::uint8_t>(most)};
 }
 
 OCELLUS_FN Colour to_rgb(Hsv c) {
@@ -78,7 +79,8 @@ OCELLUS_FN Image to_grey(const Image& image) {
   Image result = vision_detail::uninitialised(source.size(), 1);
   std::uint8_t* to = result.writable();
   const std::uint8_t* from = source.data();
-  for (Index i = 0; i < source.height() * source.width(); ++i, from += 3) to[i] = luminance({from[0], from[1], from[2]});
+  for (Index i = 0; i < source.height() * source.width(); ++i, from += 3)
+    to[i] = luminance({from[0], from[1], from[2]});
   return result;
 }
 

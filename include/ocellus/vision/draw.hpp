@@ -1,5 +1,5 @@
-// What a person looks at: class colours, overlays of label masks, boxes with captions. Drawing works on the image's own pixels (a view
-// or a shared image is copied first) and is cut off at the edges.
+// What a person looks at: class colours, overlays of label masks, boxes with captions. Drawing works on the image's own
+// pixels (a view or a shared image is copied first) and is cut off at the edges.
 #pragma once
 
 #include <cstdint>
@@ -14,29 +14,33 @@ namespace ocellus {
 // Colour of class i at place i.
 using Palette = std::vector<Colour>;
 
-// The colours in which CamVid's 11 classes are usually shown: sky, building, pole, road, pavement, tree, sign, fence, car,
-// pedestrian, bicyclist.
+// The colours in which CamVid's 11 classes are usually shown: sky, building, pole, road, pavement, tree, sign, fence,
+// car, pedestrian, bicyclist.
 Palette street_palette();
-// As many colours as asked for, hues a golden ratio apart, so that neighbours differ and a longer palette begins with the shorter one.
+// As many colours as asked for, hues a golden ratio apart, so that neighbours differ and a longer palette begins with
+// the shorter one.
 Palette distinct_palette(Index classes);
 // The street palette for 11 classes, distinct colours otherwise.
 Palette default_palette(Index classes);
 
 // The labels in their colours; `ignore_id` is black. Throws UsageError for an id that the palette lacks.
 Image colour_labels(const Image& labels, const Palette& palette, std::uint8_t ignore_id = 255);
-// The picture with the colours of the labels laid over it, `alpha` of 1 hides it; where the label is `ignore_id` it stays as it is.
-// Throws UsageError if the sizes differ or the palette lacks an id.
-Image overlay(const Image& image, const Image& labels, const Palette& palette, float alpha = 0.5f, std::uint8_t ignore_id = 255);
+// The picture with the colours of the labels laid over it, `alpha` of 1 hides it; where the label is `ignore_id` it
+// stays as it is. Throws UsageError if the sizes differ or the palette lacks an id.
+Image overlay(const Image& image, const Image& labels, const Palette& palette, float alpha = 0.5f,
+              std::uint8_t ignore_id = 255);
 
 // Coordinates are pixels, the corner (x1, y1) of a rectangle included. Grey images become RGB.
 void fill_rectangle(Image& image, Index x0, Index y0, Index x1, Index y1, Colour colour);
 // An outline that grows inwards.
 void draw_rectangle(Image& image, Index x0, Index y0, Index x1, Index y1, Colour colour, Index thickness = 2);
 void draw_line(Image& image, Index x0, Index y0, Index x1, Index y1, Colour colour, Index thickness = 1);
-// ASCII text whose upper left corner is (x, y), 6 x 8 pixels per character times `scale`; other characters appear as '?'.
+// ASCII text whose upper left corner is (x, y), 6 x 8 pixels per character times `scale`; other characters appear as
+// '?'.
 void draw_text(Image& image, Index x, Index y, std::string_view text, Colour colour, Index scale = 1);
 // A box with its caption on a bar of the same colour, black or white letters, whichever reads better.
-void draw_box(Image& image, Index x0, Index y0, Index x1, Index y1, std::string_view caption, Colour colour, Index thickness = 2);
+void draw_box(Image& image, Index x0, Index y0, Index x1, Index y1, std::string_view caption, Colour colour,
+              Index thickness = 2);
 
 }  // namespace ocellus
 
@@ -55,23 +59,22 @@ inline constexpr Index letter_width = 5, letter_height = 7, letter_advance = 6, 
 
 // ' ' to '~': seven rows of five pixels, the upper left one in the highest of 35 bits.
 inline constexpr std::uint64_t letters[95] = {
-    0x000000000, 0x108421004, 0x294000000, 0x295f57d4a, 0x11f4717c4, 0x672222273, 0x32544564d, 0x108000000,
-    0x088842082, 0x208210888, 0x009575480, 0x0084f9080, 0x000003188, 0x0000f8000, 0x00000018c, 0x042222210,
-    0x3a33ae62e, 0x11842108e, 0x3a211111f, 0x3a213062e, 0x08ca97c42, 0x7e1e0862e, 0x1910f462e, 0x7c2211084,
-    0x3a317462e, 0x3a317844c, 0x018c03180, 0x018c03188, 0x088882082, 0x001f07c00, 0x208208888, 0x3a2111004,
-    0x3a37ade0e, 0x3a31fc631, 0x7a31f463e, 0x3a308422e, 0x72518c65c, 0x7e10f421f, 0x7e10f4210, 0x3a30bc62f,
-    0x4631fc631, 0x38842108e, 0x1c4210a4c, 0x4654c5251, 0x42108421f, 0x4775ac631, 0x4739ace71, 0x3a318c62e,
-    0x7a31f4210, 0x3a318d64d, 0x7a31f5251, 0x3e107043e, 0x7c8421084, 0x46318c62e, 0x46318a944, 0x4631ad771,
-    0x462a22a31, 0x462a21084, 0x7c222221f, 0x39084210e, 0x420820821, 0x38421084e, 0x115100000, 0x00000001f,
-    0x208000000, 0x000e0be2f, 0x421e8c63e, 0x000f8420f, 0x042f8c62f, 0x000e8fe0f, 0x191e42108, 0x01f18bc2e,
-    0x421e8c631, 0x100c2108e, 0x080610a4c, 0x4212a6292, 0x30842108e, 0x001aad6b5, 0x001e8c631, 0x000e8c62e,
-    0x03d18fa10, 0x01f18bc21, 0x0016c4210, 0x000f8383e, 0x211e42106, 0x00118c62f, 0x00118a944, 0x0011ad6aa,
-    0x001151151, 0x02318bc2e, 0x001f1111f, 0x0c8441083, 0x108421084, 0x608411098, 0x0008a8800};
+    0x000000000, 0x108421004, 0x294000000, 0x295f57d4a, 0x11f4717c4, 0x672222273, 0x32544564d, 0x108000000, 0x088842082,
+    0x208210888, 0x009575480, 0x0084f9080, 0x000003188, 0x0000f8000, 0x00000018c, 0x042222210, 0x3a33ae62e, 0x11842108e,
+    0x3a211111f, 0x3a213062e, 0x08ca97c42, 0x7e1e0862e, 0x1910f462e, 0x7c2211084, 0x3a317462e, 0x3a317844c, 0x018c03180,
+    0x018c03188, 0x088882082, 0x001f07c00, 0x208208888, 0x3a2111004, 0x3a37ade0e, 0x3a31fc631, 0x7a31f463e, 0x3a308422e,
+    0x72518c65c, 0x7e10f421f, 0x7e10f4210, 0x3a30bc62f, 0x4631fc631, 0x38842108e, 0x1c4210a4c, 0x4654c5251, 0x42108421f,
+    0x4775ac631, 0x4739ace71, 0x3a318c62e, 0x7a31f4210, 0x3a318d64d, 0x7a31f5251, 0x3e107043e, 0x7c8421084, 0x46318c62e,
+    0x46318a944, 0x4631ad771, 0x462a22a31, 0x462a21084, 0x7c222221f, 0x39084210e, 0x420820821, 0x38421084e, 0x115100000,
+    0x00000001f, 0x208000000, 0x000e0be2f, 0x421e8c63e, 0x000f8420f, 0x042f8c62f, 0x000e8fe0f, 0x191e42108, 0x01f18bc2e,
+    0x421e8c631, 0x100c2108e, 0x080610a4c, 0x4212a6292, 0x30842108e, 0x001aad6b5, 0x001e8c631, 0x000e8c62e, 0x03d18fa10,
+    0x01f18bc21, 0x0016c4210, 0x000f8383e, 0x211e42106, 0x00118c62f, 0x00118a944, 0x0011ad6aa, 0x001151151, 0x02318bc2e,
+    0x001f1111f, 0x0c8441083, 0x108421084, 0x608411098, 0x0008a8800};
 
 OCELLUS_FN void check_labels(const char* where, const Image& labels) {
   if (labels.empty() || labels.channels() != 1) {
-    throw UsageError(std::string(where) + ": labels are an image of one channel; got " + std::to_string(labels.channels()) +
-                     " and size " + labels.size().str());
+    throw UsageError(std::string(where) + ": labels are an image of one channel; got " +
+                     std::to_string(labels.channels()) + " and size " + labels.size().str());
   }
 }
 
@@ -89,8 +92,8 @@ OCELLUS_FN std::uint8_t* rgb_pixels(Image& image) {
 }  // namespace vision_detail
 
 OCELLUS_FN Palette street_palette() {
-  return {{128, 128, 128}, {128, 0, 0},  {192, 192, 128}, {128, 64, 128}, {60, 40, 222}, {128, 128, 0},
-          {192, 128, 128}, {64, 64, 128}, {64, 0, 128},   {64, 64, 0},    {0, 128, 192}};
+  return {{128, 128, 128}, {128, 0, 0},   {192, 192, 128}, {128, 64, 128}, {60, 40, 222}, {128, 128, 0},
+          {192, 128, 128}, {64, 64, 128}, {64, 0, 128},    {64, 64, 0},    {0, 128, 192}};
 }
 
 OCELLUS_FN Palette distinct_palette(Index classes) {
@@ -106,19 +109,23 @@ OCELLUS_FN Palette distinct_palette(Index classes) {
   return palette;
 }
 
-OCELLUS_FN Palette default_palette(Index classes) { return classes == 11 ? street_palette() : distinct_palette(classes); }
+OCELLUS_FN Palette default_palette(Index classes) {
+  return classes == 11 ? street_palette() : distinct_palette(classes);
+}
 
 OCELLUS_FN Image colour_labels(const Image& labels, const Palette& palette, std::uint8_t ignore_id) {
   return overlay(Image(labels.size(), 3), labels, palette, 1.0f, ignore_id);
 }
 
-OCELLUS_FN Image overlay(const Image& image, const Image& labels, const Palette& palette, float alpha, std::uint8_t ignore_id) {
+OCELLUS_FN Image overlay(const Image& image, const Image& labels, const Palette& palette, float alpha,
+                         std::uint8_t ignore_id) {
   vision_detail::check_labels("overlay", labels);
   if (!(image.size() == labels.size())) {
     throw UsageError("overlay: the image has " + image.size().str() + " pixels, the labels " + labels.size().str() +
                      "; resize the labels with Filter::nearest");
   }
-  if (!(alpha >= 0.0f && alpha <= 1.0f)) throw UsageError("overlay: alpha must be from 0 to 1; got " + std::to_string(alpha));
+  if (!(alpha >= 0.0f && alpha <= 1.0f))
+    throw UsageError("overlay: alpha must be from 0 to 1; got " + std::to_string(alpha));
   Image result = image;
   std::uint8_t* pixel = vision_detail::rgb_pixels(result);
   const int weight = static_cast<int>(std::lround(alpha * 256.0f));
@@ -145,7 +152,8 @@ OCELLUS_FN void fill_rectangle(Image& image, Index x0, Index y0, Index x1, Index
   x1 = std::min(x1, image.width() - 1);
   y1 = std::min(y1, image.height() - 1);
   if (x0 > x1) return;
-  for (Index y = y0; y <= y1; ++y) vision_detail::fill_pixels(pixels + (y * image.width() + x0) * 3, x1 - x0 + 1, 3, colour);
+  for (Index y = y0; y <= y1; ++y)
+    vision_detail::fill_pixels(pixels + (y * image.width() + x0) * 3, x1 - x0 + 1, 3, colour);
 }
 
 OCELLUS_FN void draw_rectangle(Image& image, Index x0, Index y0, Index x1, Index y1, Colour colour, Index thickness) {
@@ -190,7 +198,8 @@ OCELLUS_FN void draw_text(Image& image, Index x, Index y, std::string_view text,
   for (const char character : text) {
     const bool known = character >= ' ' && character <= '~';
     const std::uint64_t letter = letters[(known ? character : '?') - ' '];
-    const Index drop = std::string_view("gjpqy,;").find(character) != std::string_view::npos ? scale : 0;  // below the base line
+    const Index drop =
+        std::string_view("gjpqy,;").find(character) != std::string_view::npos ? scale : 0;  // below the base line
     for (Index row = 0; row < letter_height; ++row) {
       for (Index column = 0; column < letter_width; ++column) {
         const Index bit = letter_width * letter_height - 1 - (row * letter_width + column);
@@ -209,7 +218,8 @@ OCELLUS_FN void draw_box(Image& image, Index x0, Index y0, Index x1, Index y1, s
   draw_rectangle(image, x0, y0, x1, y1, colour, thickness);
   if (caption.empty()) return;
   const Index scale = std::max<Index>(1, std::min(image.width(), image.height()) / 320);
-  const Index bar_height = (line_advance + 2) * scale, bar_width = (static_cast<Index>(caption.size()) * letter_advance + 3) * scale;
+  const Index bar_height = (line_advance + 2) * scale,
+              bar_width = (static_cast<Index>(caption.size()) * letter_advance + 3) * scale;
   const Index top = y0 >= bar_height ? y0 - bar_height : y0;  // inside where there is no room above
   const Index left = std::max<Index>(0, std::min(x0, image.width() - bar_width));
   fill_rectangle(image, left, top, left + bar_width - 1, top + bar_height - 1, colour);

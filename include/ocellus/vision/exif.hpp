@@ -1,5 +1,5 @@
-// The one field of EXIF that a program cannot do without: how the camera was held (EXIF 2.3, section 4.6.4 A, tag 0x0112; the
-// container is TIFF 6.0, section 2).
+// The one field of EXIF that a program cannot do without: how the camera was held (EXIF 2.3, section 4.6.4 A, tag
+// 0x0112; the container is TIFF 6.0, section 2).
 #pragma once
 
 #include <cstddef>
@@ -9,8 +9,9 @@
 
 namespace ocellus {
 
-// The orientation, 1 to 8, in the first directory of a TIFF block (the payload of JPEG's APP1 after "Exif\0\0", or PNG's eXIf).
-// 1 for whatever is missing, damaged or out of range; reads nothing outside of `tiff` and follows no chain.
+// The orientation, 1 to 8, in the first directory of a TIFF block (the payload of JPEG's APP1 after "Exif\0\0", or
+// PNG's eXIf). 1 for whatever is missing, damaged or out of range; reads nothing outside of `tiff` and follows no
+// chain.
 int exif_orientation(std::span<const std::byte> tiff);
 
 }  // namespace ocellus

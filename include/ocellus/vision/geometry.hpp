@@ -12,8 +12,8 @@ struct Colour {
   friend bool operator==(const Colour&, const Colour&) = default;
 };
 
-// The window whose upper left pixel is (top, left). What lies outside the image is `fill` (its red for grey images and labels), so
-// a crop with negative corners pads.
+// The window whose upper left pixel is (top, left). What lies outside the image is `fill` (its red for grey images and
+// labels), so a crop with negative corners pads.
 Image crop(const Image& image, Index top, Index left, Size2 size, Colour fill = {});
 
 // Left and right exchanged.
@@ -28,7 +28,8 @@ enum class Sampling : std::uint8_t { nearest, bilinear };
 // Sampling::nearest.
 Image rotate(const Image& image, float degrees, Sampling sampling, Colour fill = {});
 
-// The upright picture of one stored with EXIF orientation 1 to 8 (tag 0x0112, EXIF 2.3 section 4.6.4 A); other values count as 1.
+// The upright picture of one stored with EXIF orientation 1 to 8 (tag 0x0112, EXIF 2.3 section 4.6.4 A); other values
+// count as 1.
 Image upright(const Image& image, int orientation);
 
 }  // namespace ocellus
@@ -46,8 +47,9 @@ namespace vision_detail {
 // An image to be written in full; the pixels are not cleared.
 OCELLUS_FN Image uninitialised(Size2 size, Index channels) {
   check_image_size("Image", size, channels);
-  return Image::own(std::shared_ptr<std::uint8_t[]>(new std::uint8_t[static_cast<std::size_t>(size.h * size.w * channels)]), size,
-                    channels);
+  return Image::own(
+      std::shared_ptr<std::uint8_t[]>(new std::uint8_t[static_cast<std::size_t>(size.h * size.w * channels)]), size,
+      channels);
 }
 
 OCELLUS_FN void fill_pixels(std::uint8_t* to, Index pixels, Index channels, Colour colour) {
@@ -113,12 +115,15 @@ OCELLUS_FN Image rotate(const Image& image, float degrees, Sampling sampling, Co
   const double centre_x = static_cast<double>(w) / 2, centre_y = static_cast<double>(h) / 2;
   for (Index y = 0; y < h; ++y) {
     for (Index x = 0; x < w; ++x, to += channels) {
-      const double from_centre_x = static_cast<double>(x) + 0.5 - centre_x, from_centre_y = static_cast<double>(y) + 0.5 - centre_y;
+      const double from_centre_x = static_cast<double>(x) + 0.5 - centre_x,
+                   from_centre_y = static_cast<double>(y) + 0.5 - centre_y;
       const double source_x = cosine * from_centre_x - sine * from_centre_y + centre_x;
       const double source_y = sine * from_centre_x + cosine * from_centre_y + centre_y;
-      if (source_x < 0 || source_y < 0 || source_x >= static_cast<double>(w) || source_y >= static_cast<double>(h)) continue;
+      if (source_x < 0 || source_y < 0 || source_x >= static_cast<double>(w) || source_y >= static_cast<double>(h))
+        continue;
       if (sampling == Sampling::nearest) {
-        std::memcpy(to, source.at(static_cast<Index>(source_y), static_cast<Index>(source_x)), static_cast<std::size_t>(channels));
+        std::memcpy(to, source.at(static_cast<Index>(source_y), static_cast<Index>(source_x)),
+                    static_cast<std::size_t>(channels));
         continue;
       }
       const double left = std::floor(source_x - 0.5), top = std::floor(source_y - 0.5);
@@ -140,7 +145,8 @@ OCELLUS_FN Image upright(const Image& image, int orientation) {
   const Image source = image.packed();
   const Index step = source.channels(), stride = source.stride();
   const Index last_x = (source.width() - 1) * step, last_y = (source.height() - 1) * stride;
-  // The stored row 0 and column 0 are, in turn: top left, top right, bottom right, bottom left; from 5 on rows are columns.
+  // The stored row 0 and column 0 are, in turn: top left, top right, bottom right, bottom left; from 5 on rows are
+  // columns.
   const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
   const bool from_bottom = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
   const bool transposed = orientation >= 5;

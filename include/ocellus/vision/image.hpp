@@ -1,5 +1,5 @@
-// Image: 8-bit interleaved pixels, RGB or grey, of its own or a view over the caller's memory. Also a label mask: one channel whose
-// value is the class id.
+// Image: 8-bit interleaved pixels, RGB or grey, of its own or a view over the caller's memory. Also a label mask: one
+// channel whose value is the class id.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ constexpr Index bytes_per_pixel(PixelOrder order) {
   return order == PixelOrder::grey ? 1 : order == PixelOrder::rgb || order == PixelOrder::bgr ? 3 : 4;
 }
 
-// Copies share pixels; writable() makes them the image's own first, so nobody sees another's changes. Distinct images may be used by
-// distinct threads.
+// Copies share pixels; writable() makes them the image's own first, so nobody sees another's changes. Distinct images
+// may be used by distinct threads.
 class Image {
  public:
   Image() = default;
@@ -26,8 +26,8 @@ class Image {
   // Packed pixels of its own, grey for one channel and RGB for three, filled with `value`. Throws UsageError.
   Image(Size2 size, Index channels, std::uint8_t value = 0);
 
-  // The caller's pixels, top row first, rows `stride_bytes` apart (at least width * bytes_per_pixel). They are not copied and must
-  // outlive the image and its copies. Throws UsageError.
+  // The caller's pixels, top row first, rows `stride_bytes` apart (at least width * bytes_per_pixel). They are not
+  // copied and must outlive the image and its copies. Throws UsageError.
   static Image view(const std::uint8_t* pixels, Index width, Index height, Index stride_bytes, PixelOrder order);
 
   // Packed pixels that are handed over: size.h * size.w * channels bytes, grey or RGB.
@@ -85,7 +85,8 @@ OCELLUS_COLD OCELLUS_FN void check_image_size(const char* where, Size2 size, Ind
     throw UsageError(std::string(where) + ": height and width must be from 1 to 2^31 - 1; got " + size.str());
   }
   if (channels != 1 && channels != 3) {
-    throw UsageError(std::string(where) + ": an image has 1 channel (grey, labels) or 3 (RGB); got " + std::to_string(channels));
+    throw UsageError(std::string(where) + ": an image has 1 channel (grey, labels) or 3 (RGB); got " +
+                     std::to_string(channels));
   }
 }
 
@@ -99,7 +100,8 @@ OCELLUS_FN Image::Image(Size2 size, Index channels, std::uint8_t value) {
   *this = own(std::move(pixels), size, channels);
 }
 
-OCELLUS_FN Image Image::view(const std::uint8_t* pixels, Index width, Index height, Index stride_bytes, PixelOrder order) {
+OCELLUS_FN Image Image::view(const std::uint8_t* pixels, Index width, Index height, Index stride_bytes,
+                             PixelOrder order) {
   vision_detail::check_image_size("Image::view", {height, width}, 3);
   if (!pixels) throw UsageError("Image::view: the pixels are a null pointer");
   const Index least = width * bytes_per_pixel(order);
@@ -117,7 +119,8 @@ OCELLUS_FN Image Image::view(const std::uint8_t* pixels, Index width, Index heig
 
 OCELLUS_FN Image Image::own(std::shared_ptr<std::uint8_t[]> pixels, Size2 size, Index channels) {
   vision_detail::check_image_size("Image::own", size, channels);
-  Image image = view(pixels.get(), size.w, size.h, size.w * channels, channels == 1 ? PixelOrder::grey : PixelOrder::rgb);
+  Image image =
+      view(pixels.get(), size.w, size.h, size.w * channels, channels == 1 ? PixelOrder::grey : PixelOrder::rgb);
   image.pixels_ = std::move(pixels);
   return image;
 }

@@ -1,6 +1,7 @@
-// Pictures in and out of files. PNG, JPEG and BMP are recognised by their first bytes, never by the name, and checked before a decoder
-// sees them: size, structure, checksums, whether the data can fill the picture at all. Anything else is refused by name.
-// Formats: PNG (W3C Recommendation, third edition), JPEG (ITU-T T.81; Adobe's APP14 for four colours), BMP (Windows DIB headers).
+// Pictures in and out of files. PNG, JPEG and BMP are recognised by their first bytes, never by the name, and checked
+// before a decoder sees them: size, structure, checksums, whether the data can fill the picture at all. Anything else
+// is refused by name. Formats: PNG (W3C Recommendation, third edition), JPEG (ITU-T T.81; Adobe's APP14 for four
+// colours), BMP (Windows DIB headers).
 #pragma once
 
 #include <cstdint>
@@ -14,19 +15,23 @@
 
 namespace ocellus {
 
-// A picture as a person sees it: EXIF orientation applied, 1 channel if the file is grey, RGB otherwise. Alpha is dropped, palettes
-// are expanded, 16-bit samples keep their high byte, CMYK and YCCK JPEGs become RGB without a colour profile, as in Pillow.
-// `source` names the bytes in errors. Throws FileError: unknown or unsupported format, damaged or truncated data, too many pixels.
+// A picture as a person sees it: EXIF orientation applied, 1 channel if the file is grey, RGB otherwise. Alpha is
+// dropped, palettes are expanded, 16-bit samples keep their high byte, CMYK and YCCK JPEGs become RGB without a colour
+// profile, as in Pillow. `source` names the bytes in errors. Throws FileError: unknown or unsupported format, damaged
+// or truncated data, too many pixels.
 Image decode_image(ByteSpan bytes, const std::string& source = "(memory)", const Limits& limits = {});
-inline Image decode_image(std::span<const std::uint8_t> bytes, const std::string& source = "(memory)", const Limits& limits = {}) {
+inline Image decode_image(std::span<const std::uint8_t> bytes, const std::string& source = "(memory)",
+                          const Limits& limits = {}) {
   return decode_image(std::as_bytes(bytes), source, limits);
 }
 Image read_image(const std::string& path, const Limits& limits = {});
 
-// A label mask: one channel, value = class id, exactly the samples that the PNG stores: grey levels, or palette indices (as Pascal VOC
-// does); depths below 8 bits are not scaled. Throws FileError for what has no class ids: JPEG, BMP, colour, alpha, 16 bits.
+// A label mask: one channel, value = class id, exactly the samples that the PNG stores: grey levels, or palette indices
+// (as Pascal VOC does); depths below 8 bits are not scaled. Throws FileError for what has no class ids: JPEG, BMP,
+// colour, alpha, 16 bits.
 Image decode_mask(ByteSpan bytes, const std::string& source = "(memory)", const Limits& limits = {});
-inline Image decode_mask(std::span<const std::uint8_t> bytes, const std::string& source = "(memory)", const Limits& limits = {}) {
+inline Image decode_mask(std::span<const std::uint8_t> bytes, const std::string& source = "(memory)",
+                         const Limits& limits = {}) {
   return decode_mask(std::as_bytes(bytes), source, limits);
 }
 Image read_mask(const std::string& path, const Limits& limits = {});
@@ -91,7 +96,8 @@ class PictureBytes {
 
  private:
   void need(std::size_t at, std::size_t count) const {
-    if (at > size() || count > size() - at) fail(size(), "the picture is truncated: its data goes on past the end of the file");
+    if (at > size() || count > size() - at)
+      fail(size(), "the picture is truncated: its data goes on past the end of the file");
   }
 
   ByteSpan bytes_;
@@ -103,7 +109,8 @@ OCELLUS_FN Size2 checked_picture_size(const PictureBytes& file, std::size_t at, 
   const std::string size = std::to_string(width) + " x " + std::to_string(height) + " pixels";
   if (width < 1 || height < 1) file.fail(at, "the picture has " + size);
   if (width > limits.image_side || height > limits.image_side) {
-    file.fail(at, "the picture has " + size + ", the limit is " + std::to_string(limits.image_side) + " a side (Limits::image_side)");
+    file.fail(at, "the picture has " + size + ", the limit is " + std::to_string(limits.image_side) +
+                      " a side (Limits::image_side)");
   }
   if (width > limits.image_pixels / height) {
     file.fail(at, "the picture has " + size + ", the limit is " + std::to_string(limits.image_pixels) +
@@ -112,22 +119,24 @@ OCELLUS_FN Size2 checked_picture_size(const PictureBytes& file, std::size_t at, 
   return {height, width};
 }
 
-[[noreturn]] OCELLUS_COLD OCELLUS_FN void fail_too_little_data(const PictureBytes& file, Size2 size, std::size_t bytes) {
+[[noreturn]] OCELLUS_COLD OCELLUS_FN void fail_too_little_data(const PictureBytes& file, Size2 size,
+                                                               std::size_t bytes) {
   file.fail(file.size(), "announces " + std::to_string(size.w) + " x " + std::to_string(size.h) + " pixels, but its " +
                              std::to_string(bytes) + " bytes of pixel data cannot hold them");
 }
 
 // Decodes a file that was checked; every block that stb asks for may have at most `largest_block` bytes.
-OCELLUS_FN Image decode_with_stb(const PictureBytes& file, ByteSpan checked, Size2 size, Index channels, std::size_t largest_block) {
+OCELLUS_FN Image decode_with_stb(const PictureBytes& file, ByteSpan checked, Size2 size, Index channels,
+                                 std::size_t largest_block) {
   if (checked.size() > INT_MAX) file.fail(0, "a picture of more than 2 GiB");
   const stb::AllocationLimit limit(largest_block);
   int width = 0, height = 0, stored_channels = 0;
   std::shared_ptr<std::uint8_t[]> pixels(
-      stb::stbi_load_from_memory(reinterpret_cast<const std::uint8_t*>(checked.data()), static_cast<int>(checked.size()), &width,
-                                 &height, &stored_channels, static_cast<int>(channels)),
-      [](std::uint8_t* p) { stb::stbi_image_free(p); });
+      stb::decode(reinterpret_cast<const std::uint8_t*>(checked.data()), static_cast<int>(checked.size()), &width,
+                  &height, &stored_channels, static_cast<int>(channels)),
+      [](std::uint8_t* p) { stb::release(p); });
   if (!pixels) {
-    const char* reason = stb::stbi_failure_reason();
+    const char* reason = stb::failure();
     file.fail(0, std::string("the picture is damaged: ") + (reason ? reason : "unknown reason"));
   }
   if (width != size.w || height != size.h) file.fail(0, "the picture is damaged: it contradicts its own size");
@@ -193,8 +202,13 @@ OCELLUS_FN Png parse_png(const PictureBytes& file, const Limits& limits) {
     }
     at += frame_bytes + length;
   }
-  constexpr std::uint32_t depths[7] = {1u << 1 | 1u << 2 | 1u << 4 | 1u << 8 | 1u << 16, 0, 1u << 8 | 1u << 16,
-                                       1u << 1 | 1u << 2 | 1u << 4 | 1u << 8, 1u << 8 | 1u << 16, 0, 1u << 8 | 1u << 16};
+  constexpr std::uint32_t depths[7] = {1u << 1 | 1u << 2 | 1u << 4 | 1u << 8 | 1u << 16,
+                                       0,
+                                       1u << 8 | 1u << 16,
+                                       1u << 1 | 1u << 2 | 1u << 4 | 1u << 8,
+                                       1u << 8 | 1u << 16,
+                                       0,
+                                       1u << 8 | 1u << 16};
   if (png.colour_type > 6 || png.depth > 16 || !(depths[png.colour_type] >> png.depth & 1u)) {
     file.fail(png_signature.size() + 16, "the PNG has colour type " + std::to_string(png.colour_type) + " at " +
                                              std::to_string(png.depth) + " bits, which does not exist");
@@ -205,8 +219,9 @@ OCELLUS_FN Png parse_png(const PictureBytes& file, const Limits& limits) {
   return png;
 }
 
-// The samples, from a file of our own making with the critical chunks only. A palette image is handed over as grey, which it equals
-// but for the meaning of its values. `as_stored`: samples of less than 8 bits are not stretched to 0..255.
+// The samples, from a file of our own making with the critical chunks only. A palette image is handed over as grey,
+// which it equals but for the meaning of its values. `as_stored`: samples of less than 8 bits are not stretched to
+// 0..255.
 OCELLUS_FN Image decode_png_samples(const PictureBytes& file, const Png& png, bool as_stored) {
   std::vector<std::byte> plain;
   plain.reserve(png_signature.size() + 3 * 12 + 13 + png.data_bytes);
@@ -232,8 +247,8 @@ OCELLUS_FN Image decode_png_samples(const PictureBytes& file, const Png& png, bo
 
   const Index channels = png.colour_type == 2 || png.colour_type == 6 ? 3 : 1;
   constexpr std::size_t most_bytes_per_pixel = 8;  // RGBA at 16 bits
-  const std::size_t filtered_bytes =
-      most_bytes_per_pixel * static_cast<std::size_t>(png.size.h * png.size.w) + 16 * static_cast<std::size_t>(png.size.h);
+  const std::size_t filtered_bytes = most_bytes_per_pixel * static_cast<std::size_t>(png.size.h * png.size.w) +
+                                     16 * static_cast<std::size_t>(png.size.h);
   const std::size_t largest_block = std::max(plain.size(), 2 * filtered_bytes) + 65536;
   Image image = decode_with_stb(file, plain, png.size, channels, largest_block);
   if (as_stored && png.depth < 8) {
@@ -251,8 +266,8 @@ OCELLUS_FN Image expand_palette(const PictureBytes& file, const Png& png, const 
   const std::uint8_t* index = indices.data();
   for (Index i = 0; i < png.size.h * png.size.w; ++i, to += 3) {
     if (index[i] >= colours) {
-      file.fail(file.size(), "pixel " + std::to_string(i) + " of the PNG has colour " + std::to_string(index[i]) + " of a palette of " +
-                                 std::to_string(colours));
+      file.fail(file.size(), "pixel " + std::to_string(i) + " of the PNG has colour " + std::to_string(index[i]) +
+                                 " of a palette of " + std::to_string(colours));
     }
     std::memcpy(to, png.palette.data() + 3 * index[i], 3);
   }
@@ -268,27 +283,29 @@ OCELLUS_FN Image decode_png(const PictureBytes& file, const Limits& limits) {
 
 // The Huffman tables that Annex K.3 of T.81 proposes. Cameras that send motion JPEG leave them out.
 inline constexpr std::array<std::uint8_t, 420> standard_huffman_segment = {
-    0xff, 0xc4, 0x01, 0xa2, 0x00, 0x00, 0x01, 0x05, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-    0x00, 0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x10, 0x00, 0x02, 0x01, 0x03, 0x03, 0x02,
-    0x04, 0x03, 0x05, 0x05, 0x04, 0x04, 0x00, 0x00, 0x01, 0x7d, 0x01, 0x02, 0x03, 0x00, 0x04, 0x11, 0x05, 0x12, 0x21, 0x31,
-    0x41, 0x06, 0x13, 0x51, 0x61, 0x07, 0x22, 0x71, 0x14, 0x32, 0x81, 0x91, 0xa1, 0x08, 0x23, 0x42, 0xb1, 0xc1, 0x15, 0x52,
-    0xd1, 0xf0, 0x24, 0x33, 0x62, 0x72, 0x82, 0x09, 0x0a, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x25, 0x26, 0x27, 0x28, 0x29, 0x2a,
-    0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3a, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49, 0x4a, 0x53, 0x54, 0x55, 0x56, 0x57,
-    0x58, 0x59, 0x5a, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79, 0x7a, 0x83,
-    0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x92, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9a, 0xa2, 0xa3, 0xa4, 0xa5,
-    0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xb2, 0xb3, 0xb4, 0xb5, 0xb6, 0xb7, 0xb8, 0xb9, 0xba, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7,
-    0xc8, 0xc9, 0xca, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8, 0xd9, 0xda, 0xe1, 0xe2, 0xe3, 0xe4, 0xe5, 0xe6, 0xe7, 0xe8,
-    0xe9, 0xea, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7, 0xf8, 0xf9, 0xfa, 0x01, 0x00, 0x03, 0x01, 0x01, 0x01, 0x01, 0x01,
-    0x01, 0x01, 0x01, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a,
-    0x0b, 0x11, 0x00, 0x02, 0x01, 0x02, 0x04, 0x04, 0x03, 0x04, 0x07, 0x05, 0x04, 0x04, 0x00, 0x01, 0x02, 0x77, 0x00, 0x01,
-    0x02, 0x03, 0x11, 0x04, 0x05, 0x21, 0x31, 0x06, 0x12, 0x41, 0x51, 0x07, 0x61, 0x71, 0x13, 0x22, 0x32, 0x81, 0x08, 0x14,
-    0x42, 0x91, 0xa1, 0xb1, 0xc1, 0x09, 0x23, 0x33, 0x52, 0xf0, 0x15, 0x62, 0x72, 0xd1, 0x0a, 0x16, 0x24, 0x34, 0xe1, 0x25,
-    0xf1, 0x17, 0x18, 0x19, 0x1a, 0x26, 0x27, 0x28, 0x29, 0x2a, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3a, 0x43, 0x44, 0x45, 0x46,
-    0x47, 0x48, 0x49, 0x4a, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5a, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6a,
-    0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79, 0x7a, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x92, 0x93, 0x94,
-    0x95, 0x96, 0x97, 0x98, 0x99, 0x9a, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xb2, 0xb3, 0xb4, 0xb5, 0xb6,
-    0xb7, 0xb8, 0xb9, 0xba, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7, 0xc8, 0xc9, 0xca, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8,
-    0xd9, 0xda, 0xe2, 0xe3, 0xe4, 0xe5, 0xe6, 0xe7, 0xe8, 0xe9, 0xea, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7, 0xf8, 0xf9, 0xfa};
+    0xff, 0xc4, 0x01, 0xa2, 0x00, 0x00, 0x01, 0x05, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x10, 0x00, 0x02, 0x01, 0x03,
+    0x03, 0x02, 0x04, 0x03, 0x05, 0x05, 0x04, 0x04, 0x00, 0x00, 0x01, 0x7d, 0x01, 0x02, 0x03, 0x00, 0x04, 0x11, 0x05,
+    0x12, 0x21, 0x31, 0x41, 0x06, 0x13, 0x51, 0x61, 0x07, 0x22, 0x71, 0x14, 0x32, 0x81, 0x91, 0xa1, 0x08, 0x23, 0x42,
+    0xb1, 0xc1, 0x15, 0x52, 0xd1, 0xf0, 0x24, 0x33, 0x62, 0x72, 0x82, 0x09, 0x0a, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x25,
+    0x26, 0x27, 0x28, 0x29, 0x2a, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3a, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49,
+    0x4a, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5a, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x73, 0x74,
+    0x75, 0x76, 0x77, 0x78, 0x79, 0x7a, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x92, 0x93, 0x94, 0x95, 0x96,
+    0x97, 0x98, 0x99, 0x9a, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xb2, 0xb3, 0xb4, 0xb5, 0xb6, 0xb7,
+    0xb8, 0xb9, 0xba, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7, 0xc8, 0xc9, 0xca, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8,
+    0xd9, 0xda, 0xe1, 0xe2, 0xe3, 0xe4, 0xe5, 0xe6, 0xe7, 0xe8, 0xe9, 0xea, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7,
+    0xf8, 0xf9, 0xfa, 0x01, 0x00, 0x03, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x11, 0x00, 0x02, 0x01, 0x02, 0x04,
+    0x04, 0x03, 0x04, 0x07, 0x05, 0x04, 0x04, 0x00, 0x01, 0x02, 0x77, 0x00, 0x01, 0x02, 0x03, 0x11, 0x04, 0x05, 0x21,
+    0x31, 0x06, 0x12, 0x41, 0x51, 0x07, 0x61, 0x71, 0x13, 0x22, 0x32, 0x81, 0x08, 0x14, 0x42, 0x91, 0xa1, 0xb1, 0xc1,
+    0x09, 0x23, 0x33, 0x52, 0xf0, 0x15, 0x62, 0x72, 0xd1, 0x0a, 0x16, 0x24, 0x34, 0xe1, 0x25, 0xf1, 0x17, 0x18, 0x19,
+    0x1a, 0x26, 0x27, 0x28, 0x29, 0x2a, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3a, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49,
+    0x4a, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5a, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x73, 0x74,
+    0x75, 0x76, 0x77, 0x78, 0x79, 0x7a, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x92, 0x93, 0x94, 0x95,
+    0x96, 0x97, 0x98, 0x99, 0x9a, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xb2, 0xb3, 0xb4, 0xb5, 0xb6,
+    0xb7, 0xb8, 0xb9, 0xba, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7, 0xc8, 0xc9, 0xca, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7,
+    0xd8, 0xd9, 0xda, 0xe2, 0xe3, 0xe4, 0xe5, 0xe6, 0xe7, 0xe8, 0xe9, 0xea, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7, 0xf8,
+    0xf9, 0xfa};
 
 struct Jpeg {
   Size2 size;
@@ -302,10 +319,12 @@ struct Jpeg {
   int orientation = 1;
 };
 
-OCELLUS_FN void parse_jpeg_frame(const PictureBytes& file, std::size_t at, std::uint32_t marker, const Limits& limits, Jpeg& jpeg) {
+OCELLUS_FN void parse_jpeg_frame(const PictureBytes& file, std::size_t at, std::uint32_t marker, const Limits& limits,
+                                 Jpeg& jpeg) {
   if (jpeg.frame) file.fail(at, "the JPEG has more than one frame");
   if (marker > 0xc8) file.fail(at, "JPEG with arithmetic coding is not supported; save it as baseline or progressive");
-  if (marker > 0xc2) file.fail(at, "lossless or hierarchical JPEG is not supported; save it as baseline or progressive");
+  if (marker > 0xc2)
+    file.fail(at, "lossless or hierarchical JPEG is not supported; save it as baseline or progressive");
   if (file.byte(at + 4) != 8) {
     file.fail(at, "JPEG with " + std::to_string(file.byte(at + 4)) + " bits per sample is not supported, only 8");
   }
@@ -334,7 +353,8 @@ OCELLUS_FN void check_huffman_tables(const PictureBytes& file, std::size_t at, s
       room -= count;
       codes += count;
     }
-    if (codes > most_codes[table_class] || at + 17 + codes > end) file.fail(at, "a Huffman table of the JPEG is malformed");
+    if (codes > most_codes[table_class] || at + 17 + codes > end)
+      file.fail(at, "a Huffman table of the JPEG is malformed");
     at += 17 + codes;
   }
 }
@@ -369,7 +389,8 @@ OCELLUS_FN Jpeg parse_jpeg(const PictureBytes& file, const Limits& limits) {
     if (at + 1 >= file.size()) file.fail(file.size(), "the picture is truncated: the JPEG has no end marker");
     const std::uint32_t marker = file.byte(at + 1);
     if (marker == 0xd9) break;
-    if (marker < 0xc0 || (marker >= 0xd0 && marker <= 0xd8)) file.fail(at, "the JPEG is damaged: a marker out of place");
+    if (marker < 0xc0 || (marker >= 0xd0 && marker <= 0xd8))
+      file.fail(at, "the JPEG is damaged: a marker out of place");
     const std::size_t length = file.big(at + 2, 2);
     if (length < 2) file.fail(at, "the JPEG is damaged: a segment with an impossible length");
     file.part(at + 2, length);
@@ -394,7 +415,8 @@ OCELLUS_FN Jpeg parse_jpeg(const PictureBytes& file, const Limits& limits) {
   }
   if (!jpeg.scans) file.fail(file.size(), "the JPEG has no pixel data");
   if (jpeg.components == 4 && !jpeg.adobe_colours) {
-    file.fail(jpeg.frame, "a JPEG of four components without Adobe's marker does not say what they mean; save it as RGB");
+    file.fail(jpeg.frame,
+              "a JPEG of four components without Adobe's marker does not say what they mean; save it as RGB");
   }
   check_jpeg_data(file, jpeg);
   return jpeg;
@@ -404,7 +426,9 @@ OCELLUS_FN Image decode_jpeg(const PictureBytes& file, const Limits& limits) {
   const Jpeg jpeg = parse_jpeg(file, limits);
   const Index channels = jpeg.components == 1 ? 1 : 3;
   constexpr std::size_t coefficient_bytes = 2;
-  const auto padded = [](Index side) { return static_cast<std::size_t>(side + 31) / 32 * 32; };  // whole blocks of 4 x 4 sampling
+  const auto padded = [](Index side) {
+    return static_cast<std::size_t>(side + 31) / 32 * 32;
+  };  // whole blocks of 4 x 4 sampling
   const std::size_t largest_block = std::max<std::size_t>(
       padded(jpeg.size.w) * padded(jpeg.size.h) * std::max<std::size_t>(coefficient_bytes, 3) + 4096, 65536);
   ByteSpan bytes = file.part(0, file.size());
@@ -440,7 +464,8 @@ OCELLUS_FN Image decode_bmp(const PictureBytes& file, const Limits& limits) {
   const ByteSpan rows = file.part(pixels, stride * static_cast<std::size_t>(size.h));
   const std::uint32_t used = file.little(46, 4);
   const std::uint32_t colours = used ? used : 1u << std::min(bits, 8u);
-  if (indexed && colours > 1u << bits) file.fail(46, "the BMP has a palette of " + std::to_string(colours) + " colours");
+  if (indexed && colours > 1u << bits)
+    file.fail(46, "the BMP has a palette of " + std::to_string(colours) + " colours");
   const ByteSpan palette = indexed ? file.part(header + header_bytes, 4 * std::size_t{colours}) : ByteSpan();
 
   Image image = uninitialised(size, 3);
@@ -500,7 +525,8 @@ OCELLUS_COLD OCELLUS_FN std::string name_of_other_format(const PictureBytes& fil
 }
 
 [[noreturn]] OCELLUS_COLD OCELLUS_FN void refuse_format(const PictureBytes& file) {
-  file.fail(0, "a PNG, JPEG or BMP picture was expected; by its first bytes this file is " + name_of_other_format(file));
+  file.fail(0,
+            "a PNG, JPEG or BMP picture was expected; by its first bytes this file is " + name_of_other_format(file));
 }
 
 inline constexpr std::string_view jpeg_signature = "\xff\xd8\xff";
@@ -521,14 +547,16 @@ OCELLUS_FN Image decode_mask(ByteSpan bytes, const std::string& source, const Li
   if (!file.starts_with(vision_detail::png_signature)) {
     const bool lossy = file.starts_with(vision_detail::jpeg_signature);
     if (!lossy && !file.starts_with(vision_detail::bmp_signature)) vision_detail::refuse_format(file);
-    file.fail(0, lossy ? "a label mask must be a PNG: JPEG does not keep class ids" : "a label mask must be a PNG, this is a BMP");
+    file.fail(0, lossy ? "a label mask must be a PNG: JPEG does not keep class ids"
+                       : "a label mask must be a PNG, this is a BMP");
   }
   const vision_detail::Png png = vision_detail::parse_png(file, limits);
   const bool has_ids = (png.colour_type == 0 || png.colour_type == 3) && png.depth <= 8;
   if (!has_ids) {
-    file.fail(vision_detail::png_signature.size(),
-              "a label mask must be an 8-bit grey or palette PNG whose value is the class id; this one has colour type " +
-                  std::to_string(png.colour_type) + " at " + std::to_string(png.depth) + " bits");
+    file.fail(
+        vision_detail::png_signature.size(),
+        "a label mask must be an 8-bit grey or palette PNG whose value is the class id; this one has colour type " +
+            std::to_string(png.colour_type) + " at " + std::to_string(png.depth) + " bits");
   }
   return vision_detail::decode_png_samples(file, png, true);
 }
@@ -546,7 +574,7 @@ OCELLUS_FN std::vector<std::uint8_t> encode_png(const Image& image) {
   const Image packed = image.packed();
   int bytes = 0;
   const std::unique_ptr<std::uint8_t, void (*)(void*)> file(
-      vision_detail::stb::stbi_write_png_to_mem(packed.data(), static_cast<int>(packed.stride()), static_cast<int>(packed.width()),
+      vision_detail::stb::encode(packed.data(), static_cast<int>(packed.stride()), static_cast<int>(packed.width()),
                                  static_cast<int>(packed.height()), static_cast<int>(packed.channels()), &bytes),
       std::free);
   if (!file) throw Error("encode_png: not enough memory for a picture of " + packed.size().str());

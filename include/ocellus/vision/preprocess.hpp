@@ -1,5 +1,5 @@
-// From pictures to the tensor that a model eats. The fields are those of Hugging Face's preprocessor_config.json (image processors of
-// SegFormer and ViT); values agree with them bit for bit.
+// From pictures to the tensor that a model eats. The fields are those of Hugging Face's preprocessor_config.json (image
+// processors of SegFormer and ViT); values agree with them bit for bit.
 #pragma once
 
 #include <array>
@@ -31,8 +31,8 @@ struct Preprocess {
   bool do_normalize = true;  // (x - mean) / std per channel, after the rescale
   std::array<float, 3> mean = {0.485f, 0.456f, 0.406f};
   std::array<float, 3> std = {0.229f, 0.224f, 0.225f};
-  bool flip_channel_order = false;      // the model wants blue first; mean and std stay in the order of the output
-  std::uint8_t pad_value = 114;         // of the letterbox
+  bool flip_channel_order = false;  // the model wants blue first; mean and std stay in the order of the output
+  std::uint8_t pad_value = 114;     // of the letterbox
   bool letterbox_may_enlarge = true;
 };
 
@@ -46,7 +46,8 @@ struct Letterbox {
   double to_original_y(double y) const { return (y - static_cast<double>(pad_top)) / scale; }
 };
 
-// The placement that Ultralytics' YOLO uses: centred, sizes rounded half to even, an odd row or column of padding goes to the end.
+// The placement that Ultralytics' YOLO uses: centred, sizes rounded half to even, an odd row or column of padding goes
+// to the end.
 Letterbox letterbox_of(Size2 original, Size2 target, bool may_enlarge = true);
 Image letterbox(const Image& image, Index height, Index width, std::uint8_t pad_value = 114, bool may_enlarge = true,
                 Filter filter = Filter::bilinear_two_taps);
@@ -54,8 +55,9 @@ Image letterbox(const Image& image, Index height, Index width, std::uint8_t pad_
 // The picture resized and cropped, still 8-bit RGB: what is left for to_tensor is arithmetic.
 Image prepare(const Image& image, const Preprocess& options);
 
-// (N, H, W, channels), 3 channels or 1. Grey pictures are replicated; one channel is the luminance (ITU-R 601, as Pillow's "L"), with the
-// first of mean and std. Throws UsageError if the prepared pictures differ in size, or for none at all.
+// (N, H, W, channels), 3 channels or 1. Grey pictures are replicated; one channel is the luminance (ITU-R 601, as
+// Pillow's "L"), with the first of mean and std. Throws UsageError if the prepared pictures differ in size, or for none
+// at all.
 Tensor to_tensor(std::span<const Image> images, const Preprocess& options = {}, Index channels = 3);
 inline Tensor to_tensor(const Image& image, const Preprocess& options = {}, Index channels = 3) {
   return to_tensor(std::span(&image, 1), options, channels);
@@ -107,14 +109,17 @@ OCELLUS_FN Letterbox letterbox_of(Size2 original, Size2 target, bool may_enlarge
   Letterbox box;
   box.scale = std::min(ratio(target.h, original.h), ratio(target.w, original.w));
   if (!may_enlarge) box.scale = std::min(box.scale, 1.0);
-  const auto scaled = [&](Index side) { return std::max<Index>(1, std::llrint(static_cast<double>(side) * box.scale)); };
+  const auto scaled = [&](Index side) {
+    return std::max<Index>(1, std::llrint(static_cast<double>(side) * box.scale));
+  };
   box.scaled = {scaled(original.h), scaled(original.w)};
   box.pad_top = (target.h - box.scaled.h) / 2;
   box.pad_left = (target.w - box.scaled.w) / 2;
   return box;
 }
 
-OCELLUS_FN Image letterbox(const Image& image, Index height, Index width, std::uint8_t pad_value, bool may_enlarge, Filter filter) {
+OCELLUS_FN Image letterbox(const Image& image, Index height, Index width, std::uint8_t pad_value, bool may_enlarge,
+                           Filter filter) {
   const Letterbox box = letterbox_of(image.size(), {height, width}, may_enlarge);
   const Image scaled = resize(image, box.scaled.h, box.scaled.w, filter);
   return crop(scaled, -box.pad_top, -box.pad_left, {height, width}, {pad_value, pad_value, pad_value});
@@ -131,27 +136,30 @@ OCELLUS_FN Image prepare(const Image& image, const Preprocess& options) {
       break;
     }
     case ResizePolicy::letterbox:
-      result = letterbox(result, options.size.h, options.size.w, options.pad_value, options.letterbox_may_enlarge, options.filter);
+      result = letterbox(result, options.size.h, options.size.w, options.pad_value, options.letterbox_may_enlarge,
+                         options.filter);
       break;
   }
   if (options.do_center_crop) {
     const auto half_down = [](Index x) { return (x - (x < 0 && x % 2 != 0)) / 2; };
-    result = crop(result, half_down(result.height() - options.crop_size.h), half_down(result.width() - options.crop_size.w),
-                  options.crop_size);
+    result = crop(result, half_down(result.height() - options.crop_size.h),
+                  half_down(result.width() - options.crop_size.w), options.crop_size);
   }
   return result.channels() == 3 ? result : result.to_rgb();
 }
 
 OCELLUS_FN Tensor to_tensor(std::span<const Image> images, const Preprocess& options, Index channels) {
-  if (channels != 1 && channels != 3) throw UsageError("to_tensor: a picture gives 1 or 3 channels; " + std::to_string(channels) + " were asked for");
+  if (channels != 1 && channels != 3)
+    throw UsageError("to_tensor: a picture gives 1 or 3 channels; " + std::to_string(channels) + " were asked for");
   if (images.empty()) throw UsageError("to_tensor: no images");
   std::vector<Image> prepared;
   for (const Image& image : images) {
     if (image.empty()) throw UsageError("to_tensor: image " + std::to_string(prepared.size()) + " is empty");
     prepared.push_back(prepare(image, options));
     if (!(prepared.back().size() == prepared.front().size())) {
-      throw UsageError("to_tensor: image " + std::to_string(prepared.size() - 1) + " has " + prepared.back().size().str() +
-                       " pixels after resizing, the first one " + prepared.front().size().str() +
+      throw UsageError("to_tensor: image " + std::to_string(prepared.size() - 1) + " has " +
+                       prepared.back().size().str() + " pixels after resizing, the first one " +
+                       prepared.front().size().str() +
                        "; a batch has one size: use ResizePolicy::stretch or letterbox, or do_center_crop");
     }
   }
@@ -161,21 +169,23 @@ OCELLUS_FN Tensor to_tensor(std::span<const Image> images, const Preprocess& opt
   const Index red = options.flip_channel_order ? 2 : 0, blue = 2 - red;
   float* values = result.data();
   constexpr Index grain_pixels = 1 << 14;
-  parallel_for(static_cast<Index>(images.size()) * size.h, std::max<Index>(1, grain_pixels / size.w), [&](Index begin, Index end) {
-    for (Index y = begin; y < end; ++y) {
-      const std::uint8_t* from = prepared[static_cast<std::size_t>(y / size.h)].row(y % size.h);
-      float* to = values + y * size.w * channels;
-      if (channels == 1) {
-        for (Index x = 0; x < size.w; ++x, from += 3) to[x] = table[0][(19595u * from[0] + 38470u * from[1] + 7471u * from[2] + 0x8000u) >> 16];
-        continue;
-      }
-      for (Index x = 0; x < size.w; ++x, from += 3, to += 3) {
-        to[0] = table[0][from[red]];
-        to[1] = table[1][from[1]];
-        to[2] = table[2][from[blue]];
-      }
-    }
-  });
+  parallel_for(static_cast<Index>(images.size()) * size.h, std::max<Index>(1, grain_pixels / size.w),
+               [&](Index begin, Index end) {
+                 for (Index y = begin; y < end; ++y) {
+                   const std::uint8_t* from = prepared[static_cast<std::size_t>(y / size.h)].row(y % size.h);
+                   float* to = values + y * size.w * channels;
+                   if (channels == 1) {
+                     for (Index x = 0; x < size.w; ++x, from += 3)
+                       to[x] = table[0][(19595u * from[0] + 38470u * from[1] + 7471u * from[2] + 0x8000u) >> 16];
+                     continue;
+                   }
+                   for (Index x = 0; x < size.w; ++x, from += 3, to += 3) {
+                     to[0] = table[0][from[red]];
+                     to[1] = table[1][from[1]];
+                     to[2] = table[2][from[blue]];
+                   }
+                 }
+               });
   return result;
 }
 

@@ -1,8 +1,8 @@
-// Resizing of 8-bit images, bit for bit as Pillow 13 does it: a separable convolution whose filter widens when the picture shrinks (so
-// that nothing aliases), weights in fixed point with 22 fractional bits, rounded to 8 bits between the two passes. Bicubic: Keys,
-// "Cubic Convolution Interpolation for Digital Image Processing", 1981, with a = -0.5.
-// The width comes first, unless the picture loses more than twice as many rows as columns. Before version 13 Pillow always began with
-// the width; there such pictures differ, on photographs by a rounding of 1.
+// Resizing of 8-bit images, bit for bit as Pillow 13 does it: a separable convolution whose filter widens when the
+// picture shrinks (so that nothing aliases), weights in fixed point with 22 fractional bits, rounded to 8 bits between
+// the two passes. Bicubic: Keys, "Cubic Convolution Interpolation for Digital Image Processing", 1981, with a = -0.5.
+// The width comes first, unless the picture loses more than twice as many rows as columns. Before version 13 Pillow
+// always began with the width; there such pictures differ, on photographs by a rounding of 1.
 #pragma once
 
 #include <ocellus/core/shape.hpp>
@@ -17,11 +17,12 @@ enum class Filter : int {
   bilinear = 2,
   bicubic = 3,
   box = 4,
-  bilinear_two_taps = 100,  // never widens: what OpenCV calls INTER_LINEAR and YOLO was trained with, up to a rounding of 1
+  bilinear_two_taps =
+      100,  // never widens: what OpenCV calls INTER_LINEAR and YOLO was trained with, up to a rounding of 1
 };
 
-// The picture at another size: RGB, or one channel for grey images. Label masks take Filter::nearest, which invents no class.
-// The work is shared among the threads of the pool. Throws UsageError for an empty image or size.
+// The picture at another size: RGB, or one channel for grey images. Label masks take Filter::nearest, which invents no
+// class. The work is shared among the threads of the pool. Throws UsageError for an empty image or size.
 Image resize(const Image& image, Index height, Index width, Filter filter = Filter::bilinear);
 
 }  // namespace ocellus
@@ -99,7 +100,8 @@ OCELLUS_FN Taps make_taps(Index in, Index out, Filter filter) {
       double weight = exact[static_cast<std::size_t>(t)];
       if (sum != 0.0) weight /= sum;
       const double fixed = weight * static_cast<double>(1 << weight_bits);
-      taps.weight[static_cast<std::size_t>(i * taps.stride + t)] = static_cast<std::int32_t>(fixed < 0 ? fixed - 0.5 : fixed + 0.5);
+      taps.weight[static_cast<std::size_t>(i * taps.stride + t)] =
+          static_cast<std::int32_t>(fixed < 0 ? fixed - 0.5 : fixed + 0.5);
     }
     taps.first[static_cast<std::size_t>(i)] = first;
     taps.count[static_cast<std::size_t>(i)] = static_cast<int>(count);
@@ -129,7 +131,8 @@ void resample_row(const std::uint8_t* from, std::uint8_t* to, const Taps& taps) 
 }
 
 // One output row: the weighted sum of whole input rows.
-OCELLUS_FN void blend_rows(const std::uint8_t* from, Index row_bytes, const std::int32_t* weight, int count, std::uint8_t* to) {
+OCELLUS_FN void blend_rows(const std::uint8_t* from, Index row_bytes, const std::int32_t* weight, int count,
+                           std::uint8_t* to) {
   constexpr Index block = 64;  // a fixed length, so that it becomes vector code
   std::int32_t sum[block];
   Index at = 0;
@@ -174,7 +177,8 @@ OCELLUS_FN Image convolve_height(const Image& source, Index top, const Taps& row
   parallel_for(height, row_grain(row_bytes), [&](Index begin, Index end) {
     for (Index y = begin; y < end; ++y) {
       const auto i = static_cast<std::size_t>(y);
-      blend_rows(source.row(rows.first[i] - top), row_bytes, rows.weight.data() + y * rows.stride, rows.count[i], to + y * row_bytes);
+      blend_rows(source.row(rows.first[i] - top), row_bytes, rows.weight.data() + y * rows.stride, rows.count[i],
+                 to + y * row_bytes);
     }
   });
   return result;
@@ -191,8 +195,8 @@ OCELLUS_FN Image convolve(const Image& source, Index height, Index width, Filter
   return convolve_height(convolve_width(source, first, count, width, filter), first, rows, height);
 }
 
-// The input that each output is a copy of. The position is summed up step by step, because rounding along the way is part of the
-// answer that Pillow gives.
+// The input that each output is a copy of. The position is summed up step by step, because rounding along the way is
+// part of the answer that Pillow gives.
 OCELLUS_FN std::vector<Index> nearest_sources(Index in, Index out) {
   const double step = static_cast<double>(in) / static_cast<double>(out);
   std::vector<Index> sources(static_cast<std::size_t>(out));
@@ -205,7 +209,8 @@ OCELLUS_FN std::vector<Index> nearest_sources(Index in, Index out) {
 }
 
 template <Index channels>
-void copy_nearest(const Image& source, const std::vector<Index>& columns, const std::vector<Index>& rows, std::uint8_t* to) {
+void copy_nearest(const Image& source, const std::vector<Index>& columns, const std::vector<Index>& rows,
+                  std::uint8_t* to) {
   const std::size_t row_bytes = columns.size() * channels;
   for (std::size_t y = 0; y < rows.size(); ++y, to += row_bytes) {
     if (y > 0 && rows[y] == rows[y - 1]) {
@@ -231,8 +236,8 @@ OCELLUS_FN Image resize(const Image& image, Index height, Index width, Filter fi
   if (filter != Filter::nearest) return vision_detail::convolve(source, height, width, filter);
   Image result = vision_detail::uninitialised({height, width}, source.channels());
   const auto copy = source.channels() == 1 ? vision_detail::copy_nearest<1> : vision_detail::copy_nearest<3>;
-  copy(source, vision_detail::nearest_sources(source.width(), width), vision_detail::nearest_sources(source.height(), height),
-       result.writable());
+  copy(source, vision_detail::nearest_sources(source.width(), width),
+       vision_detail::nearest_sources(source.height(), height), result.writable());
   return result;
 }
 

@@ -1,6 +1,6 @@
-// stb_image and stb_image_write (public domain, https://github.com/nothings/stb): decoders of PNG and JPEG, encoder of PNG, compiled
-// static into this translation unit. Private: vision/image_file.hpp includes it in its definitions half, nobody else does.
-// It lies in a namespace of its own and behind saved macros, so that it meets no other copy of stb.
+// stb_image and stb_image_write (public domain, https://github.com/nothings/stb): decoders of PNG and JPEG, encoder of
+// PNG, compiled static into this translation unit. Private: vision/image_file.hpp includes it in its definitions half,
+// nobody else does. It lies in a namespace of its own and behind saved macros, so that it meets no other copy of stb.
 #pragma once
 #pragma GCC system_header
 
@@ -24,8 +24,12 @@
 
 namespace ocellus::vision_detail::stb {
 
-// The largest single block that stb may ask for on this thread. Its inflate doubles its output for as long as the data asks for
-// more; the size of the picture is known beforehand, so a decompression bomb ends here.
+// The library's ops of these names must not hide C's.
+using ::abs;
+using ::pow;
+
+// The largest single block that stb may ask for on this thread. Its inflate doubles its output for as long as the data
+// asks for more; the size of the picture is known beforehand, so a decompression bomb ends here.
 inline size_t& allocation_limit() {
   thread_local size_t limit = SIZE_MAX;
   return limit;
@@ -44,8 +48,50 @@ class AllocationLimit {
 
 // Cleared: what a damaged file leaves undefined (planes without a scan, tables never sent) is then zero on every run.
 inline void* allocate(size_t bytes) { return bytes > allocation_limit() ? nullptr : ::calloc(1, bytes); }
-inline void* reallocate(void* block, size_t bytes) { return bytes > allocation_limit() ? nullptr : ::realloc(block, bytes); }
+inline void* reallocate(void* block, size_t bytes) {
+  return bytes > allocation_limit() ? nullptr : ::realloc(block, bytes);
+}
 
+// stb declares its functions extern "C"; in the object file a namespace does not tell them from those of another copy.
+#define stbi_convert_iphone_png_to_rgb ocellus_stbi_convert_iphone_png_to_rgb
+#define stbi_convert_iphone_png_to_rgb_thread ocellus_stbi_convert_iphone_png_to_rgb_thread
+#define stbi_failure_reason ocellus_stbi_failure_reason
+#define stbi_flip_vertically_on_write ocellus_stbi_flip_vertically_on_write
+#define stbi_hdr_to_ldr_gamma ocellus_stbi_hdr_to_ldr_gamma
+#define stbi_hdr_to_ldr_scale ocellus_stbi_hdr_to_ldr_scale
+#define stbi_image_free ocellus_stbi_image_free
+#define stbi_info_from_callbacks ocellus_stbi_info_from_callbacks
+#define stbi_info_from_memory ocellus_stbi_info_from_memory
+#define stbi_is_16_bit_from_callbacks ocellus_stbi_is_16_bit_from_callbacks
+#define stbi_is_16_bit_from_memory ocellus_stbi_is_16_bit_from_memory
+#define stbi_is_hdr_from_callbacks ocellus_stbi_is_hdr_from_callbacks
+#define stbi_is_hdr_from_memory ocellus_stbi_is_hdr_from_memory
+#define stbi_load_16_from_callbacks ocellus_stbi_load_16_from_callbacks
+#define stbi_load_16_from_memory ocellus_stbi_load_16_from_memory
+#define stbi_load_from_callbacks ocellus_stbi_load_from_callbacks
+#define stbi_load_from_memory ocellus_stbi_load_from_memory
+#define stbi_load_gif_from_memory ocellus_stbi_load_gif_from_memory
+#define stbi_set_flip_vertically_on_load ocellus_stbi_set_flip_vertically_on_load
+#define stbi_set_flip_vertically_on_load_thread ocellus_stbi_set_flip_vertically_on_load_thread
+#define stbi_set_unpremultiply_on_load ocellus_stbi_set_unpremultiply_on_load
+#define stbi_set_unpremultiply_on_load_thread ocellus_stbi_set_unpremultiply_on_load_thread
+#define stbi_write_bmp_core ocellus_stbi_write_bmp_core
+#define stbi_write_bmp_to_func ocellus_stbi_write_bmp_to_func
+#define stbi_write_func ocellus_stbi_write_func
+#define stbi_write_hdr_to_func ocellus_stbi_write_hdr_to_func
+#define stbi_write_jpg_core ocellus_stbi_write_jpg_core
+#define stbi_write_jpg_to_func ocellus_stbi_write_jpg_to_func
+#define stbi_write_png_to_func ocellus_stbi_write_png_to_func
+#define stbi_write_png_to_mem ocellus_stbi_write_png_to_mem
+#define stbi_write_tga_core ocellus_stbi_write_tga_core
+#define stbi_write_tga_to_func ocellus_stbi_write_tga_to_func
+#define stbi_zlib_compress ocellus_stbi_zlib_compress
+#define stbi_zlib_decode_buffer ocellus_stbi_zlib_decode_buffer
+#define stbi_zlib_decode_malloc ocellus_stbi_zlib_decode_malloc
+#define stbi_zlib_decode_malloc_guesssize ocellus_stbi_zlib_decode_malloc_guesssize
+#define stbi_zlib_decode_malloc_guesssize_headerflag ocellus_stbi_zlib_decode_malloc_guesssize_headerflag
+#define stbi_zlib_decode_noheader_buffer ocellus_stbi_zlib_decode_noheader_buffer
+#define stbi_zlib_decode_noheader_malloc ocellus_stbi_zlib_decode_noheader_malloc
 #pragma push_macro("STBI_INCLUDE_STB_IMAGE_H")
 #pragma push_macro("STB_IMAGE_IMPLEMENTATION")
 #pragma push_macro("STB_IMAGE_STATIC")
@@ -67,6 +113,7 @@ inline void* reallocate(void* block, size_t bytes) { return bytes > allocation_l
 #pragma push_macro("STBI_NO_SIMD")
 #pragma push_macro("STBI_SSE2")
 #pragma push_macro("STBI_SIMD_ALIGN")
+#pragma push_macro("stbi__err")
 #pragma push_macro("STBI_ASSERT")
 #pragma push_macro("STBI_MALLOC")
 #pragma push_macro("STBI_REALLOC")
@@ -93,6 +140,7 @@ inline void* reallocate(void* block, size_t bytes) { return bytes > allocation_l
 #undef STBI_NO_SIMD
 #undef STBI_SSE2
 #undef STBI_SIMD_ALIGN
+#undef stbi__err
 #undef STBI_ASSERT
 #undef STBI_MALLOC
 #undef STBI_REALLOC
@@ -102,6 +150,7 @@ inline void* reallocate(void* block, size_t bytes) { return bytes > allocation_l
 #define STB_IMAGE_STATIC
 #define STBI_ONLY_JPEG
 #define STBI_ONLY_PNG
+#define STBI_NO_LINEAR
 #define STBI_NO_STDIO
 #define STBI_ASSERT(condition) static_cast<void>(0)  // one of them can be reached by a hostile Huffman table
 #define STBI_MALLOC(bytes) ::ocellus::vision_detail::stb::allocate(bytes)
@@ -117,6 +166,7 @@ inline void* reallocate(void* block, size_t bytes) { return bytes > allocation_l
 #pragma pop_macro("STBI_REALLOC")
 #pragma pop_macro("STBI_MALLOC")
 #pragma pop_macro("STBI_ASSERT")
+#pragma pop_macro("stbi__err")
 #pragma pop_macro("STBI_SIMD_ALIGN")
 #pragma pop_macro("STBI_SSE2")
 #pragma pop_macro("STBI_NO_SIMD")
@@ -162,5 +212,55 @@ inline void* reallocate(void* block, size_t bytes) { return bytes > allocation_l
 #pragma pop_macro("STB_IMAGE_WRITE_STATIC")
 #pragma pop_macro("STB_IMAGE_WRITE_IMPLEMENTATION")
 #pragma pop_macro("INCLUDE_STB_IMAGE_WRITE_H")
+
+inline unsigned char* decode(const unsigned char* bytes, int size, int* width, int* height, int* stored, int channels) {
+  return stbi_load_from_memory(bytes, size, width, height, stored, channels);
+}
+inline void release(void* pixels) { stbi_image_free(pixels); }
+inline const char* failure() { return stbi_failure_reason(); }
+// PNG; release with free().
+inline unsigned char* encode(const unsigned char* pixels, int stride, int width, int height, int channels, int* bytes) {
+  return stbi_write_png_to_mem(pixels, stride, width, height, channels, bytes);
+}
+
+#undef stbi_convert_iphone_png_to_rgb
+#undef stbi_convert_iphone_png_to_rgb_thread
+#undef stbi_failure_reason
+#undef stbi_flip_vertically_on_write
+#undef stbi_hdr_to_ldr_gamma
+#undef stbi_hdr_to_ldr_scale
+#undef stbi_image_free
+#undef stbi_info_from_callbacks
+#undef stbi_info_from_memory
+#undef stbi_is_16_bit_from_callbacks
+#undef stbi_is_16_bit_from_memory
+#undef stbi_is_hdr_from_callbacks
+#undef stbi_is_hdr_from_memory
+#undef stbi_load_16_from_callbacks
+#undef stbi_load_16_from_memory
+#undef stbi_load_from_callbacks
+#undef stbi_load_from_memory
+#undef stbi_load_gif_from_memory
+#undef stbi_set_flip_vertically_on_load
+#undef stbi_set_flip_vertically_on_load_thread
+#undef stbi_set_unpremultiply_on_load
+#undef stbi_set_unpremultiply_on_load_thread
+#undef stbi_write_bmp_core
+#undef stbi_write_bmp_to_func
+#undef stbi_write_func
+#undef stbi_write_hdr_to_func
+#undef stbi_write_jpg_core
+#undef stbi_write_jpg_to_func
+#undef stbi_write_png_to_func
+#undef stbi_write_png_to_mem
+#undef stbi_write_tga_core
+#undef stbi_write_tga_to_func
+#undef stbi_zlib_compress
+#undef stbi_zlib_decode_buffer
+#undef stbi_zlib_decode_malloc
+#undef stbi_zlib_decode_malloc_guesssize
+#undef stbi_zlib_decode_malloc_guesssize_headerflag
+#undef stbi_zlib_decode_noheader_buffer
+#undef stbi_zlib_decode_noheader_malloc
 
 }  // namespace ocellus::vision_detail::stb

@@ -1,0 +1,131 @@
+// ocellus train --task segment|classify --data DIR [--split train] --model NAME|DIR --out DIR [--epochs --batch --size --lr …]
+#include <cstdio>
+
+#include <CLI/CLI.hpp>
+
+#include <ocellus/core/error.hpp>
+#include <ocellus/data/open_dataset.hpp>
+#include <ocellus/io/json.hpp>
+#include <ocellus/nn/init.hpp>
+#include <ocellus/pipeline/model.hpp>
+#include <ocellus/pipeline/preprocessor_config.hpp>
+#include <ocellus/train/fit.hpp>
+
+#include "command.hpp"
+
+namespace ocellus::cli {
+namespace {
+
+struct Options {
+  Common common;
+  std::string task, data, split = "train", model, size, schedule = "polynomial", dtype = "f32", class_weights = "none";
+  std::vector<std::string> classes;
+  Index ignore = -1;
+  bool no_augmentation = false;
+  TrainOptions train;
+};
+
+// The network to start from: a model directory, or a named variant with fresh weights.
+std::shared_ptr<Network> starting_network(const Options& o, const Dataset& dataset, Preprocess& preprocess) {
+  const bool segment = o.task == "segment";
+  if (std::unique_ptr<Network> fresh; [&] {
+        const std::vector<std::string> variants = network_variants();
+        return std::find(variants.begin(), variants.end(), o.model) != variants.end();
+      }()) {
+    const Index channels = segment ? 3 : dataset.get(0).image.channels();
+    manual_seed(o.train.seed);
+    fresh = make_network(o.model, dataset.classes(), channels, o.train.size, o.ignore < 0 ? 255 : o.ignore);
+    if (channels == 1) preprocess.mean = preprocess.std = {0.5f, 0.5f, 0.5f};
+    return fresh;
+  }
+  const Model model = open(o.model);
+  preprocess = model.preprocess();
+  return std::shared_ptr<Network>(model.network().clone());
+}
+
+void train(Options o) {
+  apply(o.common);
+  TrainOptions& t = o.train;
+  const bool segment = o.task == "segment";
+  const DatasetOptions data_options{o.classes, o.ignore};
+  const std::shared_ptr<Dataset> dataset =
+      segment ? open_segmentation(o.data, o.split, data_options) : open_classification(o.data, o.split, data_options);
+  if (!o.size.empty()) {
+    t.size = parse_size(o.size);
+  } else if (!segment) {
+    t.size = dataset->get(0).image.size();
+  }
+  t.schedule = schedule_kind(o.schedule);
+  t.weights_dtype = o.dtype == "bf16" ? DType::bf16 : o.dtype == "f16" ? DType::f16 : DType::f32;
+  t.class_weighting = o.class_weights == "sqrt" ? ClassWeighting::sqrt_inverse_frequency : ClassWeighting::none;
+  if (segment && !o.no_augmentation) t.augmentations = segmentation_augmentations(t.size, o.ignore < 0 ? 255 : o.ignore);
+  const std::shared_ptr<Network> network = starting_network(o, *dataset, t.preprocess);
+  if (segment != (network->task() == Task::segment)) {
+    throw UsageError("--task " + o.task + " does not fit " + o.model + ", a model for the task '" + name_of(network->task()) + "'");
+  }
+
+  Progress progress;
+  const auto show = [&](const TrainProgress& p) {
+    char line[160];
+    std::snprintf(line, sizeof line, "step %lld of %lld  loss %.4f", static_cast<long long>(p.step), static_cast<long long>(p.total_steps), p.loss);
+    progress.show(line);
+    if (p.logged && o.common.json) {
+      std::puts(p.logged->json().c_str());
+      std::fflush(stdout);
+    }
+    return true;
+  };
+  const TrainResult r = segment ? train_segmenter(*network, dataset, t, show) : train_classifier(*network, dataset, t, show);
+  if (o.common.json) {
+    JsonWriter json;
+    json.begin_object().field("schema", "ocellus.train/1").field("task", o.task).field("model", t.out).field("steps", r.steps);
+    json.field("total_steps", r.total_steps).field("finished", r.finished).field("loss", r.loss).field("seconds", r.seconds).end_object();
+    std::puts(json.str().c_str());
+    return;
+  }
+  std::printf("%s: %lld of %lld steps, loss %.4f, %.1f minutes in all%s\n", t.out.c_str(), static_cast<long long>(r.steps),
+              static_cast<long long>(r.total_steps), r.loss, r.seconds / 60, r.finished ? "" : "; go on with --resume");
+}
+
+}  // namespace
+
+void add_train(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("train", "Train a model on a data folder");
+  auto o = std::make_shared<Options>();
+  TrainOptions& t = o->train;
+  std::string names;
+  for (const std::string& name : network_variants()) names += (names.empty() ? "" : ", ") + name;
+  command->add_option("--task", o->task, "segment or classify")->required()->check(CLI::IsMember({"segment", "classify"}));
+  command->add_option("--data", o->data, "data folder")->required();
+  command->add_option("--split", o->split, "which part of it");
+  command->add_option("--model", o->model, "model directory to start from, or one of " + names)->required();
+  command->add_option("--out", t.out, "directory for the model, the log and the checkpoints")->required();
+  command->add_option("--classes", o->classes, "names of the classes, for data that does not tell")->delimiter(',');
+  command->add_option("--ignore", o->ignore, "label value that belongs to no class")->check(CLI::Range(0, 255));
+  command->add_option("--epochs", t.epochs, "passes over the data")->check(CLI::Range(1, 1000000));
+  command->add_option("--max-steps", t.max_steps, "steps instead of epochs")->check(CLI::Range(1, 1000000000));
+  command->add_option("--batch", t.batch, "pictures per step")->check(CLI::Range(1, 65536));
+  command->add_option("--size", o->size, "HEIGHTxWIDTH of the training pictures");
+  command->add_option("--lr", t.learning_rate, "learning rate")->check(CLI::PositiveNumber);
+  command->add_option("--weight-decay", t.weight_decay, "of matrices and kernels")->check(CLI::NonNegativeNumber);
+  command->add_option("--schedule", o->schedule, "of the learning rate")->check(CLI::IsMember({"constant", "cosine", "polynomial"}));
+  command->add_option("--warmup", t.warmup_steps, "steps")->check(CLI::NonNegativeNumber);
+  command->add_option("--clip", t.clip_norm, "largest norm of the gradient, 0: not clipped")->check(CLI::NonNegativeNumber);
+  command->add_option("--ema", t.ema_decay, "decay of the average of the weights that is saved, 0: none")->check(CLI::Range(0.0, 1.0));
+  command->add_option("--label-smoothing", t.label_smoothing)->check(CLI::Range(0.0, 1.0));
+  command->add_option("--class-weights", o->class_weights, "of the cross-entropy; sqrt: one over the root of the share")->check(CLI::IsMember({"none", "sqrt"}));
+  command->add_option("--dice", t.dice_weight, "weight of the soft Dice loss")->check(CLI::NonNegativeNumber);
+  command->add_flag("--no-augmentation", o->no_augmentation, "segmentation: pictures as they are");
+  command->add_option("--seed", t.seed);
+  command->add_flag("--resume", t.resume, "go on from the last checkpoint in --out");
+  command->add_option("--log-every", t.log_every, "steps")->check(CLI::Range(1, 1000000));
+  command->add_option("--checkpoint-every", t.checkpoint_every, "steps, 0: only at the end")->check(CLI::NonNegativeNumber);
+  command->add_option("--max-minutes", t.max_seconds, "stop, resumably, after this much time over all parts")
+      ->check(CLI::NonNegativeNumber)
+      ->transform([](const std::string& minutes) { return std::to_string(60 * std::stod(minutes)); });
+  command->add_option("--dtype", o->dtype, "of the weights in the file")->check(CLI::IsMember({"f32", "f16", "bf16"}));
+  add_common(*command, o->common);
+  command->callback([o] { train(*o); });
+}
+
+}  // namespace ocellus::cli
