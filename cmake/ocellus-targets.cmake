@@ -40,9 +40,12 @@ else()
 endif()
 foreach(set IN LISTS sets)
   ocellus_add_source(kernels_${set} DEFINE IMPL_KERNEL_SET INCLUDE ocellus/kernels/set.hpp)
+  # Unoptimised vector code is no use even in a debug build, and xsimd 8.1's AVX-512 part does not compile without optimisation.
+  set(options $<$<CONFIG:Debug>:-O2>)
   if(NOT set STREQUAL baseline)
-    set_source_files_properties(${PROJECT_BINARY_DIR}/split/kernels_${set}.cpp PROPERTIES COMPILE_OPTIONS -march=${set})
+    list(APPEND options -march=${set})
   endif()
+  set_source_files_properties(${PROJECT_BINARY_DIR}/split/kernels_${set}.cpp PROPERTIES COMPILE_OPTIONS "${options}")
 endforeach()
 
 foreach(folder IN LISTS ocellus_folders)

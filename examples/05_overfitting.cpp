@@ -85,7 +85,7 @@ int main(int argc, char** argv) {
   chart.x_label = "step / 20";
   chart.y_label = "mean squared error";
   double ends[4], best = 1e9;
-  const Remedy remedies[] = {{"no remedy", 0, 0, 0}, {"L1", 3e-4, 0, 0}, {"L2", 0, 3e-3, 0}, {"dropout 0.3", 0, 0, 0.3}};
+  const Remedy remedies[] = {{"no remedy", 0, 0, 0}, {"L1", 1.5e-3, 0, 0}, {"L2", 0, 3e-3, 0}, {"dropout 0.3", 0, 0, 0.3}};
   for (int i = 0; i < 4; ++i) {
     std::vector<double> training_error;
     const std::vector<double> errors = train(remedies[i], seen, unseen, training_error);

@@ -132,8 +132,8 @@ TEST_CASE("the pool covers every piece once, nests serially and forwards excepti
     bool once = true;
     for (const auto& h : hits) once &= h == 1;
     CHECK(once);
-    CHECK_THROWS_AS(parallel_for(100, 1, [](Index begin, Index) {
-                      if (begin > 10) throw std::runtime_error("piece");
+    CHECK_THROWS_AS(parallel_for(100, 1, [](Index, Index end) {
+                      if (end > 10) throw std::runtime_error("piece");
                     }),
                     std::runtime_error);
   }

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <ocellus/core/config.hpp>
-#include <ocellus/kernels/table.hpp>
+#include <ocellus/kernels/arguments.hpp>
 
 // One set, that of this translation unit's flags: header-only, or ocellus/impl.hpp, which asks for the set and the choice together.
 #if !defined(OCELLUS_SPLIT) || (defined(OCELLUS_IMPL_KERNELS) && defined(OCELLUS_IMPL_KERNEL_SET))
@@ -11,6 +11,7 @@
 
 namespace ocellus::kernels {
 
+#if defined(OCELLUS_SPLIT)
 template <>
 OCELLUS_FN const Table<float>& table<float>() {
   static constexpr Table<float> instance = OCELLUS_ISA::make_table<float>();
@@ -21,6 +22,14 @@ OCELLUS_FN const Table<double>& table<double>() {
   static constexpr Table<double> instance = OCELLUS_ISA::make_table<double>();
   return instance;
 }
+#else
+// A template, so that a program pays at compile time only for the element types whose kernels it reaches.
+template <class T>
+const Table<T>& table() {
+  static constexpr Table<T> instance = OCELLUS_ISA::make_table<T>();
+  return instance;
+}
+#endif
 
 }  // namespace ocellus::kernels
 

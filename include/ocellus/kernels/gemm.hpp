@@ -7,7 +7,7 @@
 #include <cstddef>
 
 #include <ocellus/kernels/simd.hpp>
-#include <ocellus/kernels/table.hpp>
+#include <ocellus/kernels/arguments.hpp>
 #include <ocellus/runtime/parallel.hpp>
 #include <ocellus/runtime/scratch.hpp>
 

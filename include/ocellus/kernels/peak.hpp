@@ -2,7 +2,7 @@
 #pragma once
 
 #include <ocellus/kernels/simd.hpp>
-#include <ocellus/kernels/table.hpp>
+#include <ocellus/kernels/arguments.hpp>
 
 namespace ocellus::kernels::OCELLUS_ISA {
 

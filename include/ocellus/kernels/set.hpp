@@ -12,7 +12,7 @@
 #include <ocellus/kernels/pool.hpp>
 #include <ocellus/kernels/resample.hpp>
 #include <ocellus/kernels/softmax.hpp>
-#include <ocellus/kernels/table.hpp>
+#include <ocellus/kernels/arguments.hpp>
 
 namespace ocellus::kernels {
 namespace OCELLUS_ISA {

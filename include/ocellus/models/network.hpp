@@ -134,7 +134,11 @@ constexpr Architecture architecture() {
           }};
 }
 
-inline constexpr Architecture architectures[] = {architecture<SegFormer>(), architecture<ViT>(), architecture<LeNet>(), architecture<Mlp>()};
+// In a function, not at namespace scope: only programs that open models by name compile every architecture.
+OCELLUS_FN std::span<const Architecture> architectures() {
+  static constexpr Architecture list[] = {architecture<SegFormer>(), architecture<ViT>(), architecture<LeNet>(), architecture<Mlp>()};
+  return list;
+}
 
 // What a new model is built for.
 struct Request {
@@ -173,7 +177,8 @@ struct Variant {
   const char* name;
   std::unique_ptr<Network> (*make)(const Request&);
 };
-inline constexpr Variant variants[] = {
+OCELLUS_FN std::span<const Variant> variants() {
+  static constexpr Variant list[] = {
     {"segformer-b0", make_segformer<SegFormerConfig::b0>}, {"segformer-b1", make_segformer<SegFormerConfig::b1>},
     {"segformer-b2", make_segformer<SegFormerConfig::b2>}, {"segformer-b3", make_segformer<SegFormerConfig::b3>},
     {"segformer-b4", make_segformer<SegFormerConfig::b4>}, {"segformer-b5", make_segformer<SegFormerConfig::b5>},
@@ -181,6 +186,8 @@ inline constexpr Variant variants[] = {
     {"vit-base", make_vit<ViTConfig::base>},               {"vit-large", make_vit<ViTConfig::large>},
     {"vit-huge", make_vit<ViTConfig::huge>},               {"lenet", make_lenet},
     {"mlp", make_mlp}};
+  return list;
+}
 
 }  // namespace network_detail
 
@@ -189,7 +196,7 @@ OCELLUS_FN const char* name_of(Task task) { return task == Task::classify ? "cla
 OCELLUS_FN std::unique_ptr<Network> make_network(const Json& config) {
   const std::string type = config.get<std::string>("model_type");
   std::string known;
-  for (const network_detail::Architecture& a : network_detail::architectures) {
+  for (const network_detail::Architecture& a : network_detail::architectures()) {
     if (type == a.model_type) return a.make(config);
     known += (known.empty() ? "" : ", ") + std::string(a.model_type);
   }
@@ -199,7 +206,7 @@ OCELLUS_FN std::unique_ptr<Network> make_network(const Json& config) {
 OCELLUS_FN std::unique_ptr<Network> make_network(const std::string& variant, const std::vector<std::string>& labels, Index channels,
                                                  Size2 size, Index ignore_index) {
   std::string known;
-  for (const network_detail::Variant& v : network_detail::variants) {
+  for (const network_detail::Variant& v : network_detail::variants()) {
     if (variant == v.name) return v.make({labels, channels, size, ignore_index});
     known += (known.empty() ? "" : ", ") + std::string(v.name);
   }
@@ -208,7 +215,7 @@ OCELLUS_FN std::unique_ptr<Network> make_network(const std::string& variant, con
 
 OCELLUS_FN std::vector<std::string> network_variants() {
   std::vector<std::string> names;
-  for (const network_detail::Variant& v : network_detail::variants) names.push_back(v.name);
+  for (const network_detail::Variant& v : network_detail::variants()) names.push_back(v.name);
   return names;
 }
 
