@@ -1,6 +1,6 @@
-// Matrix products and convolutions in GFLOP/s, and as a share of what the cores can do at most: a loop of fused multiply-adds in registers,
-// measured beside every figure with the same instruction set. One thread: CPU time; more: wall time. Best of repeated runs.
-// Usage: bench_gemm [threads]
+// Matrix products and convolutions in GFLOP/s, and as a share of what the cores can do at most: a loop of fused
+// multiply-adds in registers, measured beside every figure with the same instruction set. One thread: CPU time; more:
+// wall time. Best of repeated runs. Usage: bench_gemm [threads]
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -115,8 +115,8 @@ void report(const char* name, double flops, F&& f) {
 template <class T>
 struct Aligned {
   using value_type = T;
-  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64})); }
-  void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t{64}); }
+  T* allocate(std::size_t n) { return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{64})); }
+  void deallocate(T* p, std::size_t) { ::operator delete (p, std::align_val_t{64}); }
   friend bool operator==(Aligned, Aligned) { return true; }
 };
 using Numbers = std::vector<float, Aligned<float>>;
@@ -127,7 +127,8 @@ Numbers numbers(Index n) {
   return v;
 }
 
-// mode: 'p' packed B with bias and ReLU, 'n' and 't' B given as it is or transposed, 'w' Aᵀ B (the gradient of a weight)
+// mode: 'p' packed B with bias and ReLU, 'n' and 't' B given as it is or transposed, 'w' Aᵀ B (the gradient of a
+// weight)
 void product(Index m, Index n, Index k, char mode) {
   const Numbers a = numbers(m * k);
   const Numbers b = numbers(n * k);
@@ -154,11 +155,14 @@ void product(Index m, Index n, Index k, char mode) {
   }
   char name[64];
   const char* kind = mode == 'p' ? "packed" : mode == 'n' ? "A B" : mode == 't' ? "A Bt" : "At B";
-  std::snprintf(name, sizeof name, "%ldx%ldx%ld %s", static_cast<long>(m), static_cast<long>(n), static_cast<long>(k), kind);
-  report(name, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k), [&] { table<float>().gemm(g); });
+  std::snprintf(name, sizeof name, "%ldx%ldx%ld %s", static_cast<long>(m), static_cast<long>(n), static_cast<long>(k),
+                kind);
+  report(name, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k),
+         [&] { table<float>().gemm(g); });
 }
 
-void convolution(Index size, Index channels, Index out, Index kernel, Index stride, Index groups, bool backward, Index batch = 1) {
+void convolution(Index size, Index channels, Index out, Index kernel, Index stride, Index groups, bool backward,
+                 Index batch = 1) {
   ocellus::kernels::ConvShape s;
   s.batch = batch;
   s.height = s.width = size;
@@ -181,9 +185,9 @@ void convolution(Index size, Index channels, Index out, Index kernel, Index stri
   const double flops = 2.0 * static_cast<double>(pixels) * static_cast<double>(weights);
   char name[64];
   const auto named = [&](const char* what) {
-    std::snprintf(name, sizeof name, "%ld² %ld>%ld k%ld s%ld b%ld %s%s", static_cast<long>(size), static_cast<long>(channels),
-                  static_cast<long>(out), static_cast<long>(kernel), static_cast<long>(stride), static_cast<long>(batch),
-                  groups > 1 ? "depthwise " : "", what);
+    std::snprintf(name, sizeof name, "%ld² %ld>%ld k%ld s%ld b%ld %s%s", static_cast<long>(size),
+                  static_cast<long>(channels), static_cast<long>(out), static_cast<long>(kernel),
+                  static_cast<long>(stride), static_cast<long>(batch), groups > 1 ? "depthwise " : "", what);
     return name;
   };
   ocellus::kernels::Conv<float> c;
@@ -215,8 +219,9 @@ int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   ocellus::set_num_threads(argc > 1 ? std::atoi(argv[1]) : 1);
   std::printf("%s, %d thread(s)\n", table<float>().instruction_set, ocellus::num_threads());
-  const Index packed[][3] = {{1024, 1024, 1024}, {16384, 32, 32},  {4096, 256, 64}, {1024, 640, 160}, {256, 1024, 256}, {256, 256, 1024},
-                             {197, 768, 768},    {197, 3072, 768}, {197, 768, 3072}, {1, 1000, 2048},  {3136, 64, 576},  {37, 45, 33}};
+  const Index packed[][3] = {{1024, 1024, 1024}, {16384, 32, 32},  {4096, 256, 64}, {1024, 640, 160},
+                             {256, 1024, 256},   {256, 256, 1024}, {197, 768, 768}, {197, 3072, 768},
+                             {197, 768, 3072},   {1, 1000, 2048},  {3136, 64, 576}, {37, 45, 33}};
   product(512, 32, 32, 'p');
   for (const auto& s : packed) product(s[0], s[1], s[2], 'p');
   product(1024, 1024, 1024, 'n');

@@ -12,8 +12,8 @@ using kernels::table;
 
 namespace {
 
-ConvShape shape(Index batch, Size2 size, Index channels, Index out_channels, Size2 kernel, Size2 stride = 1, Size2 padding = 0,
-                Size2 dilation = 1, Index groups = 1) {
+ConvShape shape(Index batch, Size2 size, Index channels, Index out_channels, Size2 kernel, Size2 stride = 1,
+                Size2 padding = 0, Size2 dilation = 1, Index groups = 1) {
   ConvShape s;
   s.batch = batch;
   s.height = size.h;
@@ -157,25 +157,25 @@ void check_backward(const Data<T>& d) {
 
 std::vector<ConvShape> shapes() {
   return {
-      shape(2, {5, 7}, 3, 5, 1),                           // pointwise
-      shape(1, {6, 9}, 16, 20, 1, 2),                      // pointwise with a stride
+      shape(2, {5, 7}, 3, 5, 1),       // pointwise
+      shape(1, {6, 9}, 16, 20, 1, 2),  // pointwise with a stride
       shape(2, {9, 11}, 3, 17, 3, 1, 1),
       shape(1, {8, 8}, 19, 33, 3, 2, 1),
       shape(1, {1, 1}, 5, 4, 3, 1, 1),
       shape(1, {2, 3}, 4, 6, 5, 1, 2),
       shape(1, {3, 40}, 2, 3, {1, 7}, 1, {0, 3}),
       shape(1, {13, 5}, 3, 2, {5, 2}, {2, 1}, {1, 0}, {2, 3}),
-      shape(1, {17, 19}, 3, 32, 7, 4, 3),                  // SegFormer's first
-      shape(2, {16, 8}, 6, 10, 4, 4),                      // kernel = stride
-      shape(1, {7, 7}, 4, 8, 2, 3),                        // a stride that skips pixels
-      shape(1, {9, 9}, 5, 7, 3, 1, 3),                     // more padding than the kernel needs
-      shape(1, {12, 13}, 8, 9, 3, 1, 2, 2),                // dilated
+      shape(1, {17, 19}, 3, 32, 7, 4, 3),    // SegFormer's first
+      shape(2, {16, 8}, 6, 10, 4, 4),        // kernel = stride
+      shape(1, {7, 7}, 4, 8, 2, 3),          // a stride that skips pixels
+      shape(1, {9, 9}, 5, 7, 3, 1, 3),       // more padding than the kernel needs
+      shape(1, {12, 13}, 8, 9, 3, 1, 2, 2),  // dilated
       shape(1, {12, 13}, 8, 9, 3, 2, 4, 3),
-      shape(2, {7, 6}, 6, 9, 3, 1, 1, 1, 3),               // grouped
-      shape(1, {7, 6}, 4, 12, 3, 2, 1, 1, 4),              // several filters per channel
-      shape(1, {6, 6}, 200, 70, 3, 1, 1),                  // several blocks of k
+      shape(2, {7, 6}, 6, 9, 3, 1, 1, 1, 3),   // grouped
+      shape(1, {7, 6}, 4, 12, 3, 2, 1, 1, 4),  // several filters per channel
+      shape(1, {6, 6}, 200, 70, 3, 1, 1),      // several blocks of k
       shape(1, {20, 21}, 33, 100, 3, 1, 1),
-      shape(2, {9, 11}, 5, 5, 3, 1, 1, 1, 5),              // depthwise
+      shape(2, {9, 11}, 5, 5, 3, 1, 1, 1, 5),  // depthwise
       shape(1, {8, 9}, 37, 37, 3, 2, 1, 1, 37),
       shape(1, {11, 13}, 48, 48, 5, 1, 2, 1, 48),
       shape(1, {11, 13}, 17, 17, 7, 1, 3, 1, 17),
@@ -190,7 +190,8 @@ std::vector<ConvShape> shapes() {
 
 TEST_CASE_TEMPLATE("convolutions", T, float, double) {
   for (const ConvShape& s : shapes()) {
-    INFO("H ", s.height, " W ", s.width, " C ", s.channels, " O ", s.out_channels, " kernel ", s.kernel.h, " stride ", s.stride.h);
+    INFO("H ", s.height, " W ", s.width, " C ", s.channels, " O ", s.out_channels, " kernel ", s.kernel.h, " stride ",
+         s.stride.h);
     const Data<T> d(s);
     check_forward<T>(d, false, Act::none, Act::none, false);
     check_forward<T>(d, true, Act::relu, Act::none, true);
@@ -202,17 +203,18 @@ TEST_CASE_TEMPLATE("convolutions", T, float, double) {
 
 TEST_CASE_TEMPLATE("gradients of convolutions", T, float, double) {
   for (const ConvShape& s : shapes()) {
-    INFO("H ", s.height, " W ", s.width, " C ", s.channels, " O ", s.out_channels, " kernel ", s.kernel.h, " stride ", s.stride.h);
+    INFO("H ", s.height, " W ", s.width, " C ", s.channels, " O ", s.out_channels, " kernel ", s.kernel.h, " stride ",
+         s.stride.h);
     check_backward<T>(Data<T>(s));
   }
-  check_backward<T>(Data<T>(shape(2, {40, 50}, 3, 16, 3, 1, 1)));          // several chunks of pixels
+  check_backward<T>(Data<T>(shape(2, {40, 50}, 3, 16, 3, 1, 1)));  // several chunks of pixels
   check_backward<T>(Data<T>(shape(2, {40, 50}, 6, 6, 3, 1, 1, 1, 6)));
 }
 
 TEST_CASE_TEMPLATE("the number of threads changes no bit of a convolution", T, float, double) {
   const ConvShape cases[] = {
-      shape(2, {33, 40}, 16, 48, 3, 1, 1),      shape(2, {40, 40}, 8, 16, 1),
-      shape(1, {60, 61}, 3, 32, 7, 4, 3),       shape(1, {7, 7}, 64, 200, 3, 1, 1),
+      shape(2, {33, 40}, 16, 48, 3, 1, 1),       shape(2, {40, 40}, 8, 16, 1),
+      shape(1, {60, 61}, 3, 32, 7, 4, 3),        shape(1, {7, 7}, 64, 200, 3, 1, 1),
       shape(2, {31, 29}, 12, 24, 3, 2, 1, 1, 3), shape(2, {31, 29}, 40, 40, 3, 1, 1, 1, 40),
   };
   for (const ConvShape& s : cases) {

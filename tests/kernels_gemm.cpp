@@ -1,5 +1,5 @@
-// Matrix products against a scalar twin in double: shapes around the tile and vector sizes, every epilogue, both transpositions, packed
-// and not, accumulation, batches, long sums cut into chunks, one row.
+// Matrix products against a scalar twin in double: shapes around the tile and vector sizes, every epilogue, both
+// transpositions, packed and not, accumulation, batches, long sums cut into chunks, one row.
 #include <cmath>
 
 #include "kernel_twins.hpp"
@@ -83,7 +83,8 @@ std::vector<T> run(const Case& c, bool& intact, double& worst) {
         const T* column = b.data() + (c.share_b ? 0 : i * size_b) + (c.transpose_b ? j * ldb : j);
         const Index step_a = c.transpose_a ? lda : 1;
         const Index step_b = c.transpose_b ? 1 : ldb;
-        for (Index k = 0; k < c.k; ++k) sum += static_cast<double>(row[k * step_a]) * static_cast<double>(column[k * step_b]);
+        for (Index k = 0; k < c.k; ++k)
+          sum += static_cast<double>(row[k * step_a]) * static_cast<double>(column[k * step_b]);
         const std::size_t to = at(i * size_c + r * ldc + j);
         if (c.accumulate) {
           sum += want[to];
@@ -111,7 +112,8 @@ void check(const Case& c) {
   bool intact = false;
   double worst = 0;
   run<T>(c, intact, worst);
-  INFO("m ", c.m, " n ", c.n, " k ", c.k, " ta ", c.transpose_a, " tb ", c.transpose_b, " packed ", c.packed, " extra ", c.extra);
+  INFO("m ", c.m, " n ", c.n, " k ", c.k, " ta ", c.transpose_a, " tb ", c.transpose_b, " packed ", c.packed, " extra ",
+       c.extra);
   CHECK(intact);
   CHECK(worst <= bound<T>(1e-5));
 }
@@ -180,7 +182,14 @@ TEST_CASE_TEMPLATE("every epilogue", T, float, double) {
       }
     }
   }
-  check<T>({.m = 20, .n = 70, .k = 2100, .packed = true, .bias = true, .residual = true, .before = Act::gelu, .after = Act::relu});
+  check<T>({.m = 20,
+            .n = 70,
+            .k = 2100,
+            .packed = true,
+            .bias = true,
+            .residual = true,
+            .before = Act::gelu,
+            .after = Act::relu});
 }
 
 TEST_CASE("an activation in the epilogue keeps NaN") {
@@ -215,13 +224,15 @@ TEST_CASE_TEMPLATE("accumulation", T, float, double) {
 
 TEST_CASE_TEMPLATE("batches", T, float, double) {
   for (bool share : {false, true}) {
-    for (Index m : {1, 11}) check_layouts<T>({.m = m, .n = 40, .k = 21, .bias = true, .residual = true, .batch = 5, .share_b = share});
+    for (Index m : {1, 11})
+      check_layouts<T>({.m = m, .n = 40, .k = 21, .bias = true, .residual = true, .batch = 5, .share_b = share});
   }
 }
 
 TEST_CASE_TEMPLATE("long sums are cut into chunks", T, float, double) {
   check_layouts<T>({.m = 32, .n = 48, .k = 6000});
-  check_layouts<T>({.m = 7, .n = 35, .k = 4097, .bias = true, .residual = true, .before = Act::relu, .after = Act::gelu});
+  check_layouts<T>(
+      {.m = 7, .n = 35, .k = 4097, .bias = true, .residual = true, .before = Act::relu, .after = Act::gelu});
 }
 
 TEST_CASE_TEMPLATE("the number of threads changes no bit", T, float, double) {

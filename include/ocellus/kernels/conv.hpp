@@ -1,8 +1,8 @@
-// Convolution on the tile kernel of kernels/gemm.hpp, without im2col: a row of A is an output pixel's window, read in place. In NHWC the
-// kernel_w * channels numbers of one kernel row are contiguous, so a window is kernel_h segments; only windows that cross the left or
-// right border are copied. Dilated and grouped convolutions take one segment per tap.
-// The gradient for the input is the same over dy, one set of taps per phase of the stride; the gradient for the weight is a product over
-// blocks of im2col rows.
+// Convolution on the tile kernel of kernels/gemm.hpp, without im2col: a row of A is an output pixel's window, read in
+// place. In NHWC the kernel_w * channels numbers of one kernel row are contiguous, so a window is kernel_h segments;
+// only windows that cross the left or right border are copied. Dilated and grouped convolutions take one segment per
+// tap. The gradient for the input is the same over dy, one set of taps per phase of the stride; the gradient for the
+// weight is a product over blocks of im2col rows.
 #pragma once
 
 #include <cstring>
@@ -24,7 +24,8 @@ struct Pixel {
   Index image, y, x;
   Index height, width;
 
-  OCELLUS_INLINE Pixel(Index index, Index h, Index w) : image(index / (h * w)), y(index / w % h), x(index % w), height(h), width(w) {}
+  OCELLUS_INLINE Pixel(Index index, Index h, Index w)
+      : image(index / (h * w)), y(index / w % h), x(index % w), height(h), width(w) {}
   OCELLUS_INLINE void step() {
     if (++x < width) return;
     x = 0;
@@ -50,10 +51,11 @@ struct Indirect {
   Epilogue<T> epilogue = {};
 };
 
-// Pixels [m0, m1), panels [q0, q1) counted over all groups. fill(pixel, set, zeros, copies) calls set(segment, address) for each segment;
-// output(pixel) is the offset of the pixel's first column in C.
+// Pixels [m0, m1), panels [q0, q1) counted over all groups. fill(pixel, set, zeros, copies) calls set(segment, address)
+// for each segment; output(pixel) is the offset of the pixel's first column in C.
 template <class T, class Fill, class Output>
-void indirect_block(const Indirect<T>& job, Index m0, Index m1, Index q0, Index q1, const Fill& fill, const Output& output) {
+void indirect_block(const Indirect<T>& job, Index m0, Index m1, Index q0, Index q1, const Fill& fill,
+                    const Output& output) {
   constexpr Index most_rows = Tiling<T>::most_rows;
   const Panels<T> panels(job.n);
   const Index rows = m1 - m0;
@@ -71,7 +73,9 @@ void indirect_block(const Indirect<T>& job, Index m0, Index m1, Index q0, Index 
   for (Index tile = 0; tile < tiles; ++tile) {
     const T** row = table + tile * job.segments * most_rows;
     for (Index r = 0; r < cut[tile]; ++r, ++row) {
-      fill(pixel, [&](Index segment, const T* address) OCELLUS_INLINE_LAMBDA { row[segment * most_rows] = address; }, zeros, copies);
+      fill(
+          pixel, [&](Index segment, const T* address) OCELLUS_INLINE_LAMBDA { row[segment * most_rows] = address; },
+          zeros, copies);
       *next++ = output(pixel);
       pixel.step();
     }
@@ -122,8 +126,8 @@ void indirect(const Indirect<T>& job, const Fill& fill, const Output& output) {
   const auto block = [&](Index piece) {
     const Index i = piece / panel_groups;
     const Index j = piece % panel_groups;
-    indirect_block<T>(job, m * i / row_blocks, m * (i + 1) / row_blocks, panels * j / panel_groups, panels * (j + 1) / panel_groups, fill,
-                      output);
+    indirect_block<T>(job, m * i / row_blocks, m * (i + 1) / row_blocks, panels * j / panel_groups,
+                      panels * (j + 1) / panel_groups, fill, output);
   };
   const Index pieces = row_blocks * panel_groups;
   if (threads == 1) {
@@ -147,7 +151,8 @@ void conv_pack(const ConvShape& s, const T* weight, T* packed) {
   }
   const Index n = s.out_channels / s.groups;
   const Index k = s.kernel.h * s.kernel.w * (s.channels / s.groups);
-  for (Index g = 0; g < s.groups; ++g) gemm_pack<T>(n, k, weight + g * n * k, k, true, packed + g * gemm_packed_size<T>(n, k));
+  for (Index g = 0; g < s.groups; ++g)
+    gemm_pack<T>(n, k, weight + g * n * k, k, true, packed + g * gemm_packed_size<T>(n, k));
 }
 
 template <class T>
@@ -247,7 +252,8 @@ void conv(const Conv<T>& c) {
   indirect<T>(job, fill, output);
 }
 
-// Taps of one axis that reach the input positions phase, phase + stride, ...: position phase + stride * i reads output i + shift.
+// Taps of one axis that reach the input positions phase, phase + stride, ...: position phase + stride * i reads output
+// i + shift.
 struct PhaseTaps {
   Index count = 0;
   Index* tap;
@@ -327,7 +333,8 @@ void conv_backward_input(const ConvShape& s, const T* weight, const T* dy, T* dx
 
 // Taps [t0, t1) of the windows of output pixels [m0, m1), one group's channels, as rows of `ld` filled up with zeros.
 template <class T>
-void window_rows(const ConvShape& s, const T* x, Index group, Index t0, Index t1, Index m0, Index m1, T* rows, Index ld) {
+void window_rows(const ConvShape& s, const T* x, Index group, Index t0, Index t1, Index m0, Index m1, T* rows,
+                 Index ld) {
   const Index in = s.channels / s.groups;
   const bool contiguous = s.groups == 1 && s.dilation.w == 1;
   Pixel p(m0, s.out_height, s.out_width);
@@ -401,7 +408,8 @@ void conv_backward_weight(const ConvShape& s, const T* x, const T* dy, T* dweigh
       job.k = last - first;
       job.a = dy + first * s.out_channels + group * out;
       job.accumulate = first > m0;
-      for (Index i = 0; i < row_blocks; ++i) gemm_block<T>(job, out * i / row_blocks, out * (i + 1) / row_blocks, 0, panels);
+      for (Index i = 0; i < row_blocks; ++i)
+        gemm_block<T>(job, out * i / row_blocks, out * (i + 1) / row_blocks, 0, panels);
       first = last;
     } while (first < m1);
   });

@@ -1,5 +1,5 @@
-// Depthwise convolution, one filter per channel: vectors run over channels, four pixels x two vectors stay in registers over the window.
-// The packed weight is (kernel_h * kernel_w, channels).
+// Depthwise convolution, one filter per channel: vectors run over channels, four pixels x two vectors stay in registers
+// over the window. The packed weight is (kernel_h * kernel_w, channels).
 #pragma once
 
 #include <ocellus/kernels/gemm.hpp>
@@ -27,17 +27,17 @@ struct Range {
 // The window of P neighbouring pixels over V vectors of channels.
 template <class T>
 struct DepthwiseWindow {
-  const T* x;      // pixel (0, 0) of the picture, first channel
+  const T* x;  // pixel (0, 0) of the picture, first channel
   const T* weight;
-  Index row, pixel;        // strides of x in elements, dilation included
-  Index channels;          // of the weight's rows
+  Index row, pixel;  // strides of x in elements, dilation included
+  Index channels;    // of the weight's rows
   Index kernel_w;
   Index rows_begin, rows_end;
 };
 
 template <class T, int P, int V, bool Tail>
-OCELLUS_INLINE void depthwise_pixels(const DepthwiseWindow<T>& k, Index next, Index columns_begin, Index columns_end, const T* x,
-                                     const T* weight, const T* bias, bool relu, T* y, Index left) {
+OCELLUS_INLINE void depthwise_pixels(const DepthwiseWindow<T>& k, Index next, Index columns_begin, Index columns_end,
+                                     const T* x, const T* weight, const T* bias, bool relu, T* y, Index left) {
   constexpr Index w = vec<T>::size;
   const auto read = [&](const T* p) OCELLUS_INLINE_LAMBDA { return Tail ? load_n(p, left) : load<T>(p); };
   vec<T> sum[std::size_t{P}][std::size_t{V}];
@@ -51,7 +51,8 @@ OCELLUS_INLINE void depthwise_pixels(const DepthwiseWindow<T>& k, Index next, In
     for (Index j = columns_begin; j < columns_end; ++j) {
       unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA {
         const vec<T> f = read(filter + v * w);
-        unroll<P>([&](auto p) OCELLUS_INLINE_LAMBDA { sum[p][v] = fma<T>(f, read(from + p * next + v * w), sum[p][v]); });
+        unroll<P>([&](auto p)
+                      OCELLUS_INLINE_LAMBDA { sum[p][v] = fma<T>(f, read(from + p * next + v * w), sum[p][v]); });
       });
       from += k.pixel;
       filter += k.channels;
@@ -75,8 +76,8 @@ OCELLUS_INLINE void depthwise_pixels(const DepthwiseWindow<T>& k, Index next, In
 
 // P pixels, every channel.
 template <class T, int P>
-void depthwise_channels(const DepthwiseWindow<T>& k, Index next, Index columns_begin, Index columns_end, const T* x, const T* bias,
-                        bool relu, T* y) {
+void depthwise_channels(const DepthwiseWindow<T>& k, Index next, Index columns_begin, Index columns_end, const T* x,
+                        const T* bias, bool relu, T* y) {
   constexpr Index w = vec<T>::size;
   Index c = 0;
   constexpr int v = P == 1 ? 4 : 2;  // independent sums, so that the latency of one does not count
@@ -88,7 +89,8 @@ void depthwise_channels(const DepthwiseWindow<T>& k, Index next, Index columns_b
     depthwise_pixels<T, P, 1, false>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c, w);
   }
   if (c < k.channels) {
-    depthwise_pixels<T, P, 1, true>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c, k.channels - c);
+    depthwise_pixels<T, P, 1, true>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c,
+                                    k.channels - c);
   }
 }
 
@@ -97,52 +99,55 @@ template <class T>
 void depthwise_run(const ConvShape& s, const T* x, const T* packed, T* y, const Epilogue<T>& e) {
   const Index rows = s.batch * s.out_height;
   const Index inner_begin = smaller(s.out_width, ceil_div(s.padding.w, s.stride.w));
-  const Index room = s.width + s.padding.w - (s.kernel.w - 1) * s.dilation.w - 1;  // last start of a window that stays inside
+  const Index room =
+      s.width + s.padding.w - (s.kernel.w - 1) * s.dilation.w - 1;  // last start of a window that stays inside
   const Index inner_end = room < 0 ? inner_begin : larger(inner_begin, smaller(s.out_width, room / s.stride.w + 1));
   const bool relu = e.before == Act::relu;
   const bool rest = !is_light(e.before) || e.residual || e.after != Act::none;
   Epilogue<T> later;
   later.before = is_light(e.before) ? Act::none : e.before;
   later.after = e.after;
-  parallel_for(rows, larger(1, 65536 / larger(1, s.out_width * s.channels * s.kernel.h * s.kernel.w)), [&](Index from, Index to) {
-    for (Index r = from; r < to; ++r) {
-      const Index image = r / s.out_height;
-      const Index top = r % s.out_height * s.stride.h - s.padding.h;
-      const Range rows_in(top, s.dilation.h, s.height, s.kernel.h);
-      DepthwiseWindow<T> k;
-      k.weight = packed;
-      k.row = s.dilation.h * s.width * s.channels;
-      k.pixel = s.dilation.w * s.channels;
-      k.channels = s.channels;
-      k.kernel_w = s.kernel.w;
-      k.rows_begin = rows_in.begin;
-      k.rows_end = rows_in.end;
-      const Index next = s.stride.w * s.channels;
-      const Index base = (image * s.height + top) * s.width;
-      const auto finish = [&](Index pixel, Index count) {
-        if (!rest) return;
-        Epilogue<T> part = later;
-        part.residual = e.residual ? e.residual + pixel * s.channels : nullptr;
-        epilogue_rows<T>(part, y + pixel * s.channels, 0, 1, count * s.channels);
-      };
-      const auto run = [&](auto pixels, Index ox, Index columns_begin, Index columns_end) {
-        constexpr int count = decltype(pixels)::value;
-        const Index pixel = r * s.out_width + ox;
-        const Index start = (base + ox * s.stride.w - s.padding.w) * s.channels;
-        depthwise_channels<T, count>(k, next, columns_begin, columns_end, x + start, e.bias, relu, y + pixel * s.channels);
-        finish(pixel, count);
-      };
-      const auto border = [&](Index ox) {
-        const Range columns(ox * s.stride.w - s.padding.w, s.dilation.w, s.width, s.kernel.w);
-        run(std::integral_constant<int, 1>{}, ox, columns.begin, columns.end);
-      };
-      Index ox = 0;
-      for (; ox < inner_begin; ++ox) border(ox);
-      for (; ox + 4 <= inner_end; ox += 4) run(std::integral_constant<int, 4>{}, ox, 0, s.kernel.w);
-      for (; ox + 2 <= inner_end; ox += 2) run(std::integral_constant<int, 2>{}, ox, 0, s.kernel.w);
-      for (; ox < s.out_width; ++ox) border(ox);
-    }
-  });
+  parallel_for(rows, larger(1, 65536 / larger(1, s.out_width * s.channels * s.kernel.h * s.kernel.w)),
+               [&](Index from, Index to) {
+                 for (Index r = from; r < to; ++r) {
+                   const Index image = r / s.out_height;
+                   const Index top = r % s.out_height * s.stride.h - s.padding.h;
+                   const Range rows_in(top, s.dilation.h, s.height, s.kernel.h);
+                   DepthwiseWindow<T> k;
+                   k.weight = packed;
+                   k.row = s.dilation.h * s.width * s.channels;
+                   k.pixel = s.dilation.w * s.channels;
+                   k.channels = s.channels;
+                   k.kernel_w = s.kernel.w;
+                   k.rows_begin = rows_in.begin;
+                   k.rows_end = rows_in.end;
+                   const Index next = s.stride.w * s.channels;
+                   const Index base = (image * s.height + top) * s.width;
+                   const auto finish = [&](Index pixel, Index count) {
+                     if (!rest) return;
+                     Epilogue<T> part = later;
+                     part.residual = e.residual ? e.residual + pixel * s.channels : nullptr;
+                     epilogue_rows<T>(part, y + pixel * s.channels, 0, 1, count * s.channels);
+                   };
+                   const auto run = [&](auto pixels, Index ox, Index columns_begin, Index columns_end) {
+                     constexpr int count = decltype(pixels)::value;
+                     const Index pixel = r * s.out_width + ox;
+                     const Index start = (base + ox * s.stride.w - s.padding.w) * s.channels;
+                     depthwise_channels<T, count>(k, next, columns_begin, columns_end, x + start, e.bias, relu,
+                                                  y + pixel * s.channels);
+                     finish(pixel, count);
+                   };
+                   const auto border = [&](Index ox) {
+                     const Range columns(ox * s.stride.w - s.padding.w, s.dilation.w, s.width, s.kernel.w);
+                     run(std::integral_constant<int, 1>{}, ox, columns.begin, columns.end);
+                   };
+                   Index ox = 0;
+                   for (; ox < inner_begin; ++ox) border(ox);
+                   for (; ox + 4 <= inner_end; ox += 4) run(std::integral_constant<int, 4>{}, ox, 0, s.kernel.w);
+                   for (; ox + 2 <= inner_end; ox += 2) run(std::integral_constant<int, 2>{}, ox, 0, s.kernel.w);
+                   for (; ox < s.out_width; ++ox) border(ox);
+                 }
+               });
 }
 
 template <class T>
@@ -157,7 +162,8 @@ void depthwise(const Conv<T>& c) {
   depthwise_run<T>(c.shape, c.x, packed, c.y, c.epilogue);
 }
 
-// dx at stride 1 is the convolution of dy with the filters turned round; other strides gather the windows that hold a pixel.
+// dx at stride 1 is the convolution of dy with the filters turned round; other strides gather the windows that hold a
+// pixel.
 template <class T>
 void depthwise_backward_input(const ConvShape& s, const T* weight, const T* dy, T* dx) {
   constexpr Index w = vec<T>::size;
@@ -180,52 +186,57 @@ void depthwise_backward_input(const ConvShape& s, const T* weight, const T* dy, 
     depthwise_run<T>(back, dy, packed, dx, Epilogue<T>{});
     return;
   }
-  parallel_for(s.batch * s.height, larger(1, 65536 / larger(1, s.width * s.channels * taps)), [&](Index from, Index to) {
-    Scratch local;
-    Index* gradient = local.take<Index>(taps);  // offsets of the windows that hold a pixel, and of their filter rows
-    Index* filter = local.take<Index>(taps);
-    for (Index r = from; r < to; ++r) {
-      const Index image = r / s.height;
-      const Index iy = r % s.height;
-      for (Index ix = 0; ix < s.width; ++ix) {
-        Index count = 0;
-        for (Index kh = 0; kh < s.kernel.h; ++kh) {
-          const Index y = iy + s.padding.h - kh * s.dilation.h;
-          if (y < 0 || y % s.stride.h != 0 || y / s.stride.h >= s.out_height) continue;
-          for (Index kw = 0; kw < s.kernel.w; ++kw) {
-            const Index x = ix + s.padding.w - kw * s.dilation.w;
-            if (x < 0 || x % s.stride.w != 0 || x / s.stride.w >= s.out_width) continue;
-            gradient[count] = ((image * s.out_height + y / s.stride.h) * s.out_width + x / s.stride.w) * s.channels;
-            filter[count] = (kh * s.kernel.w + kw) * s.channels;
-            ++count;
+  parallel_for(
+      s.batch * s.height, larger(1, 65536 / larger(1, s.width * s.channels * taps)), [&](Index from, Index to) {
+        Scratch local;
+        Index* gradient =
+            local.take<Index>(taps);  // offsets of the windows that hold a pixel, and of their filter rows
+        Index* filter = local.take<Index>(taps);
+        for (Index r = from; r < to; ++r) {
+          const Index image = r / s.height;
+          const Index iy = r % s.height;
+          for (Index ix = 0; ix < s.width; ++ix) {
+            Index count = 0;
+            for (Index kh = 0; kh < s.kernel.h; ++kh) {
+              const Index y = iy + s.padding.h - kh * s.dilation.h;
+              if (y < 0 || y % s.stride.h != 0 || y / s.stride.h >= s.out_height) continue;
+              for (Index kw = 0; kw < s.kernel.w; ++kw) {
+                const Index x = ix + s.padding.w - kw * s.dilation.w;
+                if (x < 0 || x % s.stride.w != 0 || x / s.stride.w >= s.out_width) continue;
+                gradient[count] = ((image * s.out_height + y / s.stride.h) * s.out_width + x / s.stride.w) * s.channels;
+                filter[count] = (kh * s.kernel.w + kw) * s.channels;
+                ++count;
+              }
+            }
+            T* out = dx + (r * s.width + ix) * s.channels;
+            Index c = 0;
+            for (; c + 2 * w <= s.channels; c += 2 * w) {
+              vec<T> sum0(T(0));
+              vec<T> sum1(T(0));
+              for (Index i = 0; i < count; ++i) {
+                sum0 = fma<T>(load<T>(dy + gradient[i] + c), load<T>(packed + filter[i] + c), sum0);
+                sum1 = fma<T>(load<T>(dy + gradient[i] + c + w), load<T>(packed + filter[i] + c + w), sum1);
+              }
+              store<T>(out + c, sum0);
+              store<T>(out + c + w, sum1);
+            }
+            for (; c < s.channels; c += w) {
+              const Index left = smaller(w, s.channels - c);
+              vec<T> sum(T(0));
+              for (Index i = 0; i < count; ++i)
+                sum = fma<T>(load_n(dy + gradient[i] + c, left), load_n(packed + filter[i] + c, left), sum);
+              store_n(out + c, sum, left);
+            }
           }
         }
-        T* out = dx + (r * s.width + ix) * s.channels;
-        Index c = 0;
-        for (; c + 2 * w <= s.channels; c += 2 * w) {
-          vec<T> sum0(T(0));
-          vec<T> sum1(T(0));
-          for (Index i = 0; i < count; ++i) {
-            sum0 = fma<T>(load<T>(dy + gradient[i] + c), load<T>(packed + filter[i] + c), sum0);
-            sum1 = fma<T>(load<T>(dy + gradient[i] + c + w), load<T>(packed + filter[i] + c + w), sum1);
-          }
-          store<T>(out + c, sum0);
-          store<T>(out + c + w, sum1);
-        }
-        for (; c < s.channels; c += w) {
-          const Index left = smaller(w, s.channels - c);
-          vec<T> sum(T(0));
-          for (Index i = 0; i < count; ++i) sum = fma<T>(load_n(dy + gradient[i] + c, left), load_n(packed + filter[i] + c, left), sum);
-          store_n(out + c, sum, left);
-        }
-      }
-    }
-  });
+      });
 }
 
-// Adds to gradient[kw .. kw + K) the products of one row of dy with one row of x, for V vectors of channels, or the first `left` of one.
+// Adds to gradient[kw .. kw + K) the products of one row of dy with one row of x, for V vectors of channels, or the
+// first `left` of one.
 template <class T, int K, int V, bool Tail>
-OCELLUS_INLINE void depthwise_weight_row(const ConvShape& s, const T* x, const T* dy, Index kw, Index left, T* gradient) {
+OCELLUS_INLINE void depthwise_weight_row(const ConvShape& s, const T* x, const T* dy, Index kw, Index left,
+                                         T* gradient) {
   constexpr Index w = vec<T>::size;
   const auto read = [&](const T* p) OCELLUS_INLINE_LAMBDA { return Tail ? load_n(p, left) : load<T>(p); };
   const auto each = [&](auto&& f) OCELLUS_INLINE_LAMBDA {
@@ -301,7 +312,8 @@ void depthwise_backward_weight(const ConvShape& s, const T* x, const T* dy, T* d
         const T* gradient = dy + r * s.out_width * s.channels;
         T* to = sum + kh * s.kernel.w * s.channels;
         Index c = 0;
-        for (; c + 2 * w <= s.channels; c += 2 * w) depthwise_weight_taps<T, 2, false>(s, from + c, gradient + c, w, to + c);
+        for (; c + 2 * w <= s.channels; c += 2 * w)
+          depthwise_weight_taps<T, 2, false>(s, from + c, gradient + c, w, to + c);
         for (; c + w <= s.channels; c += w) depthwise_weight_taps<T, 1, false>(s, from + c, gradient + c, w, to + c);
         if (c < s.channels) depthwise_weight_taps<T, 1, true>(s, from + c, gradient + c, s.channels - c, to + c);
       }

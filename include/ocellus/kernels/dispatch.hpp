@@ -1,11 +1,13 @@
-// The table in use. Header-only: the one set this translation unit's flags ask for. Split: the best of the sets built that this CPU has,
-// chosen on first use; the environment variable OCELLUS_ISA = sse2 | avx2 | avx512 (or neon) asks for one by name.
+// The table in use. Header-only: the one set this translation unit's flags ask for. Split: the best of the sets built
+// that this CPU has, chosen on first use; the environment variable OCELLUS_ISA = sse2 | avx2 | avx512 (or neon) asks
+// for one by name.
 #pragma once
 
 #include <ocellus/core/config.hpp>
 #include <ocellus/kernels/arguments.hpp>
 
-// One set, that of this translation unit's flags: header-only, or ocellus/impl.hpp, which asks for the set and the choice together.
+// One set, that of this translation unit's flags: header-only, or ocellus/impl.hpp, which asks for the set and the
+// choice together.
 #if !defined(OCELLUS_SPLIT) || (defined(OCELLUS_IMPL_KERNELS) && defined(OCELLUS_IMPL_KERNEL_SET))
 #include <ocellus/kernels/set.hpp>
 
@@ -56,7 +58,8 @@ const Table<float>& choose_table() {
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512cd");
   const struct {
     const Table<float>* table;
     bool supported;
@@ -74,8 +77,8 @@ const Table<float>& choose_table() {
     if (!wanted || std::string(wanted) == set.table->instruction_set) return *set.table;
     known += (known.empty() ? "" : ", ") + std::string(set.table->instruction_set);
   }
-  throw UsageError("OCELLUS_ISA is '" + std::string(wanted) + "', which this build or CPU does not have; use one of " + known +
-                   " or unset it");
+  throw UsageError("OCELLUS_ISA is '" + std::string(wanted) + "', which this build or CPU does not have; use one of " +
+                   known + " or unset it");
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
-// Matrix products. B stands in panels of a few vectors, [k][panel width], the last one narrowed to a multiple of a vector; A is read
-// in place by scalar broadcasts (packing it never paid). A tile of at most 8 rows stays in registers over a block of k; the tile kernel
-// takes its rows by pointer and in segments, so that convolutions run on it without im2col (kernels/conv.hpp).
-// Every element of C is one sum over k in ascending order, in blocks fixed by the sizes alone: same bits for any number of threads.
+// Matrix products. B stands in panels of a few vectors, [k][panel width], the last one narrowed to a multiple of a
+// vector; A is read in place by scalar broadcasts (packing it never paid). A tile of at most 8 rows stays in registers
+// over a block of k; the tile kernel takes its rows by pointer and in segments, so that convolutions run on it without
+// im2col (kernels/conv.hpp). Every element of C is one sum over k in ascending order, in blocks fixed by the sizes
+// alone: same bits for any number of threads.
 #pragma once
 
 #include <cstddef>
@@ -49,9 +50,9 @@ constexpr bool is_light(Act f) { return f == Act::none || f == Act::relu; }  // 
 // Rows are evenly spaced, or listed: a_rows, c_rows.
 template <class T>
 struct Tile {
-  const T* a = nullptr;               // first row; transposed: k's step is lda, else a row's
+  const T* a = nullptr;  // first row; transposed: k's step is lda, else a row's
   Index lda = 0;
-  const T* const* a_rows = nullptr;   // or [segment][most_rows]: row starts, a_offset to be added to each
+  const T* const* a_rows = nullptr;  // or [segment][most_rows]: row starts, a_offset to be added to each
   Index a_offset = 0;
   Index segments = 1;
   Index length = 0;  // elements of a segment
@@ -129,7 +130,8 @@ template <class T, int R, int V, bool TransposedA>
 void tile_kernel(const Tile<T>& t) {
   constexpr Index w = vec<T>::size;
   vec<T> sum[std::size_t{R}][std::size_t{V}];
-  unroll<R>([&](auto r) OCELLUS_INLINE_LAMBDA { unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { sum[r][v] = vec<T>(T(0)); }); });
+  unroll<R>([&](auto r)
+                OCELLUS_INLINE_LAMBDA { unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { sum[r][v] = vec<T>(T(0)); }); });
 
   const T* b = t.b;
   const Index ldb = t.ldb;
@@ -335,7 +337,8 @@ void gemm_blocks(const GemmJob<T>& g) {
   const auto block = [&](Index piece) {
     const Index i = piece / panel_groups;
     const Index j = piece % panel_groups;
-    gemm_block<T>(g, g.m * i / row_blocks, g.m * (i + 1) / row_blocks, panels * j / panel_groups, panels * (j + 1) / panel_groups);
+    gemm_block<T>(g, g.m * i / row_blocks, g.m * (i + 1) / row_blocks, panels * j / panel_groups,
+                  panels * (j + 1) / panel_groups);
   };
   const Index pieces = row_blocks * panel_groups;
   if (threads == 1) {
@@ -359,7 +362,8 @@ void epilogue_rows(const Epilogue<T>& e, T* c, Index ldc, Index rows, Index n) {
 
 // Sums `count` buffers of m x n in order into C, then the epilogue.
 template <class T>
-void sum_partials(const T* partial, Index count, Index m, Index n, T* c, Index ldc, bool accumulate, const Epilogue<T>& e) {
+void sum_partials(const T* partial, Index count, Index m, Index n, T* c, Index ldc, bool accumulate,
+                  const Epilogue<T>& e) {
   constexpr Index w = vec<T>::size;
   const Index pieces = m * n * count < 65536 ? 1 : smaller(m, 16);
   for_pieces(pieces, [&](Index piece) {
@@ -382,7 +386,8 @@ void sum_partials(const T* partial, Index count, Index m, Index n, T* c, Index l
   });
 }
 
-// Few outputs, long sums (the gradient of a weight over all tokens): k is cut by its size alone and the parts are summed in order.
+// Few outputs, long sums (the gradient of a weight over all tokens): k is cut by its size alone and the parts are
+// summed in order.
 template <class T>
 void gemm_split_k(const Gemm<T>& g) {
   const Index chunks = smaller(32, ceil_div(g.k, 2048));
@@ -422,7 +427,9 @@ void row_kernel(Index k, const T* a, const T* b, Index ldb, Index columns, T* c,
   constexpr Index w = vec<T>::size;
   constexpr Index ways = 4;
   vec<T> sum[std::size_t{ways}][std::size_t{V}];
-  unroll<int{ways}>([&](auto i) OCELLUS_INLINE_LAMBDA { unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { sum[i][v] = vec<T>(T(0)); }); });
+  unroll<int{ways}>([&](auto i) OCELLUS_INLINE_LAMBDA {
+    unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { sum[i][v] = vec<T>(T(0)); });
+  });
   const Index tail = columns - (V - 1) * w;
   const auto run = [&](auto&& last) OCELLUS_INLINE_LAMBDA {
     const auto step = [&](auto i, const T* x, const T* row) OCELLUS_INLINE_LAMBDA {
@@ -463,7 +470,8 @@ OCELLUS_INLINE void dot_rows(Index k, const T* a, const T* b, Index ldb, T* c, b
   for (; j + 2 * w <= k; j += 2 * w) {
     unroll<2>([&](auto i) OCELLUS_INLINE_LAMBDA {
       const vec<T> x = load<T>(a + j + i * w);
-      unroll<R>([&](auto r) OCELLUS_INLINE_LAMBDA { sum[i][r] = fma<T>(x, load<T>(b + r * ldb + j + i * w), sum[i][r]); });
+      unroll<R>([&](auto r)
+                    OCELLUS_INLINE_LAMBDA { sum[i][r] = fma<T>(x, load<T>(b + r * ldb + j + i * w), sum[i][r]); });
     });
   }
   for (; j < k; j += w) {

@@ -1,5 +1,5 @@
-// All kernels of one instruction set, and the table that holds them. Split mode compiles this header once per set with that set's flags
-// and OCELLUS_IMPL_KERNEL_SET; such a translation unit holds nothing else.
+// All kernels of one instruction set, and the table that holds them. Split mode compiles this header once per set with
+// that set's flags and OCELLUS_IMPL_KERNEL_SET; such a translation unit holds nothing else.
 #pragma once
 
 #include <ocellus/kernels/attention.hpp>

@@ -1,6 +1,7 @@
-// Vectors of the instruction set this translation unit is compiled for: the only file that includes xsimd (8.1 up to 14).
-// Everything lives in a namespace named after that set, so two translation units with different flags never share a symbol, and every
-// function is force-inlined: xsimd 8.1's are plain `inline`, which g++ stops inlining in large kernels (measured 11 times slower).
+// Vectors of the instruction set this translation unit is compiled for: the only file that includes xsimd (8.1 up to
+// 14). Everything lives in a namespace named after that set, so two translation units with different flags never share
+// a symbol, and every function is force-inlined: xsimd 8.1's are plain `inline`, which g++ stops inlining in large
+// kernels (measured 11 times slower).
 #pragma once
 
 #include <cmath>
@@ -136,7 +137,8 @@ struct vec {
   friend OCELLUS_INLINE mask<T> operator!=(vec x, vec y) { return ~(x.b() == y.b()); }
 };
 
-// Memory. Nothing needs alignment. load_n reads n elements (0 ≤ n ≤ size) and fills up with zeros; store_n writes the first n.
+// Memory. Nothing needs alignment. load_n reads n elements (0 ≤ n ≤ size) and fills up with zeros; store_n writes the
+// first n.
 template <class T>
 OCELLUS_INLINE vec<T> load(const T* p) {
   return xsimd::batch<T, Arch>::load_unaligned(p);
@@ -163,7 +165,9 @@ OCELLUS_INLINE void store_n(double* p, vec<double> v, Index n) {
 OCELLUS_INLINE __m256i lanes32(Index n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-OCELLUS_INLINE __m256i lanes64(Index n) { return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3)); }
+OCELLUS_INLINE __m256i lanes64(Index n) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
 OCELLUS_INLINE vec<float> load_n(const float* p, Index n) {
   return vec<float>(vec<float>::raw{_mm256_maskload_ps(p, lanes32(n))});
 }
@@ -358,8 +362,9 @@ OCELLUS_INLINE vec<T> polynomial(vec<T> x, T first, C... rest) {
   }
 }
 
-// eˣ = 2ⁿ eʳ with |r| ≤ ln 2 / 2: a polynomial for eʳ (float: minimax of degree 6, relative error 2e-7 in all; double: Taylor of
-// degree 13, 4e-16), and 2ⁿ as two powers so that it neither overflows nor underflows early. Denormals, 0, infinity and NaN as std::exp.
+// eˣ = 2ⁿ eʳ with |r| ≤ ln 2 / 2: a polynomial for eʳ (float: minimax of degree 6, relative error 2e-7 in all; double:
+// Taylor of degree 13, 4e-16), and 2ⁿ as two powers so that it neither overflows nor underflows early. Denormals, 0,
+// infinity and NaN as std::exp.
 template <class T>
 OCELLUS_INLINE vec<T> exp(vec<T> x) {
   constexpr bool single = std::is_same_v<T, float>;
@@ -372,14 +377,18 @@ OCELLUS_INLINE vec<T> exp(vec<T> x) {
   const vec<T> r = fnma<T>(n, ln2_low, fnma<T>(n, ln2_high, x));
   vec<T> y;
   if constexpr (single) {
-    y = fma<T>(polynomial<T>(r, T(0.4999999272), T(0.1666652048), T(0.0416683906), T(0.0083687808), T(0.0013814487)), r * r, r) + vec<T>(1);
+    y = fma<T>(polynomial<T>(r, T(0.4999999272), T(0.1666652048), T(0.0416683906), T(0.0083687808), T(0.0013814487)),
+               r * r, r) +
+        vec<T>(1);
   } else {
-    y = polynomial<T>(r, T(1), T(1), T(1.0 / 2), T(1.0 / 6), T(1.0 / 24), T(1.0 / 120), T(1.0 / 720), T(1.0 / 5040), T(1.0 / 40320),
-                      T(1.0 / 362880), T(1.0 / 3628800), T(1.0 / 39916800), T(1.0 / 479001600), T(1.0 / 6227020800.0));
+    y = polynomial<T>(r, T(1), T(1), T(1.0 / 2), T(1.0 / 6), T(1.0 / 24), T(1.0 / 120), T(1.0 / 720), T(1.0 / 5040),
+                      T(1.0 / 40320), T(1.0 / 362880), T(1.0 / 3628800), T(1.0 / 39916800), T(1.0 / 479001600),
+                      T(1.0 / 6227020800.0));
   }
 #if defined(OCELLUS_ISA_AVX512)
   if constexpr (single) {
-    return typename vec<T>::raw{_mm512_maskz_scalef_ps(0xffff, y.r, n.r)};  // all lanes; g++ 12 warns about the unmasked one
+    return typename vec<T>::raw{
+        _mm512_maskz_scalef_ps(0xffff, y.r, n.r)};  // all lanes; g++ 12 warns about the unmasked one
   } else {
     return typename vec<T>::raw{_mm512_maskz_scalef_pd(0xff, y.r, n.r)};
   }
@@ -399,7 +408,8 @@ template <class T>
 OCELLUS_INLINE vec<T> erf(vec<T> x) {
   if constexpr (std::is_same_v<T, float>) {
     const vec<T> z = x * x;
-    const vec<T> p = polynomial<T>(z, 1.1283791f, 0.19040564f, 0.05274862f, 3.7655837e-3f, 2.8488238e-4f, 2.0500986e-6f);
+    const vec<T> p =
+        polynomial<T>(z, 1.1283791f, 0.19040564f, 0.05274862f, 3.7655837e-3f, 2.8488238e-4f, 2.0500986e-6f);
     const vec<T> q = polynomial<T>(z, 1.0f, 0.5020754f, 0.11410878f, 0.01496915f, 1.1625282e-3f, 3.8091814e-5f);
     const vec<T> one = select<T>(x > vec<T>(0.0f), vec<T>(1.0f), vec<T>(-1.0f));
     return select<T>(abs<T>(x) >= vec<T>(3.92f), one, x * p / q);
