@@ -76,8 +76,7 @@ OCELLUS_FN AnyTensor fold_batch_norm(GraphBuilder& builder, const AnyOp& op, Inp
 
 OCELLUS_FN AnyTensor drop_identity_resize(GraphBuilder&, const AnyOp& op, Inputs in) {
   const auto* r = op.as<op::Resize>();
-  const bool same = r && in[0].dim(1) == r->size.h && in[0].dim(2) == r->size.w;
-  return same && !optional_input(in, 1) ? in[0] : AnyTensor();
+  return r && r->is_identity(in[0].shape()) && !optional_input(in, 1) ? in[0] : AnyTensor();
 }
 
 // A linear map with nothing fused into it.
