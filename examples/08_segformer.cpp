@@ -5,8 +5,8 @@
 // sky, road and a car.
 //
 // Run:      OCELLUS_DATA=… ./08_segformer [overlay.png]
-// Expected: the loss of 40 steps falls below half of the first one; the opened model gives the very pixels of the saved one; writes
-//           08_overlay.png.
+// Expected: within 40 steps the loss falls by a fifth on CamVid, below half on drawn scenes; the opened model gives the very pixels of
+//           the saved one; writes 08_overlay.png.
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -72,7 +72,7 @@ int main(int argc, char** argv) {
     if (p.step % 8 == 0) std::printf("  step %2lld  loss %.3f\n", static_cast<long long>(p.step), p.loss);
     return true;
   });
-  expect_at_least("first loss / mean of the last eight", first / last, 2);
+  expect_at_least("first loss / mean of the last eight", first / last, root ? 1.25 : 2);
 
   std::puts("Save, and open as a product would: three files, no Python");
   const std::string folder = (std::filesystem::temp_directory_path() / "ocellus_08_segformer").string();

@@ -87,20 +87,22 @@ OCELLUS_FN AnyTensor filled(const Spec& spec, double value) {
   return Tensor::full(spec.shape, static_cast<float>(value));
 }
 
-// Every record that y depends on, each after all that it depends on. Iterative: nets may be deep.
-OCELLUS_FN std::vector<Record*> topological_order(Record* root) {
+// Every record that y depends on, each after all that it depends on, and their places in this order. Iterative: nets
+// may be deep.
+OCELLUS_FN std::vector<Record*> topological_order(Record* root, std::unordered_map<const void*, int>& place) {
   std::vector<Record*> order;
-  std::unordered_map<Record*, bool> seen{{root, true}};
+  place.emplace(root, 0);
   std::vector<std::pair<Record*, std::size_t>> stack{{root, 0}};
   while (!stack.empty()) {
     auto& [record, next] = stack.back();
     if (next == record->inputs.size()) {
+      place[record] = static_cast<int>(order.size());
       order.push_back(record);
       stack.pop_back();
       continue;
     }
     Record* source = record->inputs[next++].record.get();
-    if (source && seen.try_emplace(source, true).second) stack.emplace_back(source, 0);
+    if (source && place.try_emplace(source, 0).second) stack.emplace_back(source, 0);
   }
   return order;
 }
@@ -141,19 +143,18 @@ OCELLUS_FN void backward(const AnyTensor& y, const AnyTensor& dy) {
     throw ShapeError("backward: dy must have y's shape and type; got y=" + y.shape().str() + ", dy=" + dy.shape().str());
   }
   Record* root = y.record().get();
-  const std::vector<Record*> order = autograd_detail::topological_order(root);
-  std::unordered_map<Record*, std::vector<AnyTensor>> grads;
-  grads[root].resize(root->outputs.size());
+  std::unordered_map<const void*, int> place;
+  const std::vector<Record*> order = autograd_detail::topological_order(root, place);
+  std::vector<std::vector<AnyTensor>> grads(order.size());  // of each record's outputs
+  grads.back().resize(root->outputs.size());
   const std::size_t output = static_cast<std::size_t>(y.output());
-  grads[root][output] = dy.detach().reshaped(root->outputs[output].shape);
+  grads.back()[output] = dy.detach().reshaped(root->outputs[output].shape);
 
   const NoGrad no_grad;
-  for (auto it = order.rbegin(); it != order.rend(); ++it) {
-    Record& r = **it;
-    const auto found = grads.find(&r);
-    if (found == grads.end()) continue;  // reached only through inputs that want no gradient
-    std::vector<AnyTensor> dout = std::move(found->second);
-    grads.erase(found);
+  for (std::size_t at = order.size(); at-- > 0;) {
+    Record& r = *order[at];
+    std::vector<AnyTensor> dout = std::move(grads[at]);
+    if (dout.empty()) continue;  // reached only through inputs that want no gradient
     if (!r.op) {
       r.grad = r.grad ? add_any(r.grad, dout[0]) : dout[0];
       continue;
@@ -162,7 +163,7 @@ OCELLUS_FN void backward(const AnyTensor& y, const AnyTensor& dy) {
     for (std::size_t i = 0; i < r.inputs.size(); ++i) {
       const Source& source = r.inputs[i];
       if (!source.record) continue;
-      std::vector<AnyTensor>& slots = grads[source.record.get()];
+      std::vector<AnyTensor>& slots = grads[static_cast<std::size_t>(place[source.record.get()])];
       slots.resize(source.record->outputs.size());
       AnyTensor& sum = slots[static_cast<std::size_t>(source.output)];
       // An edge may show a reshaped view; the gradient returns to the value's own shape.

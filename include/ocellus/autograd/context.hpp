@@ -28,7 +28,7 @@ struct ModuleFrame {
 class ModuleObserver {
  public:
   ModuleObserver();
-  virtual ~ModuleObserver();
+  OCELLUS_FN virtual ~ModuleObserver();
   ModuleObserver(const ModuleObserver&) = delete;
   ModuleObserver& operator=(const ModuleObserver&) = delete;
 

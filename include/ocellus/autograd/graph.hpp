@@ -2,7 +2,6 @@
 // graph anew while rules replace nodes by ordinary library calls. A node is never changed in place.
 #pragma once
 
-#include <map>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -81,8 +80,8 @@ class GraphBuilder : public Tracer {
   // The first output of a node, in its own shape.
   const AnyTensor& output_of(const Node& node) const { return graph_.values[static_cast<std::size_t>(node.out[0])].handle; }
 
-  bool wants(const AnyTensor& value) const override;
-  std::vector<AnyTensor> add(const AnyOp& op, Phase phase, Counts counts, std::span<const AnyTensor> in,
+  OCELLUS_FN bool wants(const AnyTensor& value) const override;
+  OCELLUS_FN std::vector<AnyTensor> add(const AnyOp& op, Phase phase, Counts counts, std::span<const AnyTensor> in,
                              const std::vector<Spec>& out) override;
 
  private:
@@ -96,10 +95,10 @@ class GraphBuilder : public Tracer {
   std::span<const Rule> rules_;
   int depth_ = 0;  // of rules matching what rules built
   std::string path_;
-  std::unordered_map<const Storage*, int> id_;
+  std::unordered_map<const void*, int> id_;  // by storage
   std::unordered_set<const Storage*> state_;
   ModuleFrame root_{};
-  std::map<std::pair<const void*, std::string>, std::string> paths_;  // of the modules below root_
+  std::vector<std::pair<ModuleFrame, std::string>> paths_;  // of the modules below root_
 };
 
 // The calling thread's calls go to this tracer while it lives.
@@ -210,12 +209,12 @@ OCELLUS_FN Graph GraphBuilder::finish() {
   return std::move(graph_);
 }
 
-// Looking a path up walks the model; a trace asks for every node, so the first question under a root fills a map.
+// Looking a path up walks the model; a trace asks for every node, so the first question under a root lists all.
 OCELLUS_FN std::string GraphBuilder::path() {
   struct Collector : Visitor {
-    std::map<std::pair<const void*, std::string>, std::string>& paths;
-    explicit Collector(std::map<std::pair<const void*, std::string>, std::string>& p) : paths(p) {}
-    void enter(const std::string& path, const ModuleFrame& m) override { paths[{m.module, m.type}] = path; }
+    std::vector<std::pair<ModuleFrame, std::string>>& paths;
+    explicit Collector(std::vector<std::pair<ModuleFrame, std::string>>& p) : paths(p) {}
+    void enter(const std::string& path, const ModuleFrame& m) override { paths.emplace_back(m, path); }
   };
   const std::vector<ModuleFrame>& stack = context().modules;
   if (stack.empty()) return path_;
@@ -225,8 +224,10 @@ OCELLUS_FN std::string GraphBuilder::path() {
     Collector collector(paths_);
     root_.visit(const_cast<void*>(root_.module), collector);
   }
-  const auto found = paths_.find({stack.back().module, stack.back().type});
-  return found == paths_.end() ? std::string() : found->second;
+  for (const auto& [module, path] : paths_) {
+    if (module == stack.back()) return path;
+  }
+  return {};
 }
 
 OCELLUS_FN std::vector<AnyTensor> GraphBuilder::add(const AnyOp& op, Phase phase, Counts counts, std::span<const AnyTensor> in,

@@ -50,9 +50,9 @@ class Visitor {
   virtual ~Visitor() = default;
 
   // `path` is the checkpoint key of the parameter or the prefix of the module; "" for the root.
-  virtual void parameter(const std::string& path, Parameter& p);
-  virtual void enter(const std::string& path, const ModuleFrame& module);
-  virtual void leave(const std::string& path, const ModuleFrame& module);
+  OCELLUS_FN virtual void parameter(const std::string& path, Parameter& p);
+  OCELLUS_FN virtual void enter(const std::string& path, const ModuleFrame& module);
+  OCELLUS_FN virtual void leave(const std::string& path, const ModuleFrame& module);
 
   template <class M>
   void root(M& module) {

@@ -21,7 +21,7 @@ class ClassFolder : public Dataset {
 
   Index size() const override { return static_cast<Index>(pictures_.size()); }
   // Pictures as they are: grey or RGB, each of its own size.
-  Sample get(Index i) const override;
+  OCELLUS_FN Sample get(Index i) const override;
   std::string name(Index i) const override { return pictures_[static_cast<std::size_t>(i)].path; }
   const std::vector<std::string>& classes() const override { return classes_; }
 

@@ -41,7 +41,7 @@ class CachedDataset : public Dataset {
   explicit CachedDataset(std::shared_ptr<const Dataset> source, std::size_t bytes = std::size_t{512} << 20);
 
   Index size() const override { return source_->size(); }
-  Sample get(Index i) const override;
+  OCELLUS_FN Sample get(Index i) const override;
   std::string name(Index i) const override { return source_->name(i); }
   const std::vector<std::string>& classes() const override { return source_->classes(); }
   Index ignore_index() const override { return source_->ignore_index(); }

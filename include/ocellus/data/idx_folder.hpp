@@ -21,7 +21,7 @@ class IdxFolder : public Dataset {
   static std::string find(const std::string& folder);
 
   Index size() const override { return labels_.numel(); }
-  Sample get(Index i) const override;
+  OCELLUS_FN Sample get(Index i) const override;
   std::string name(Index i) const override { return std::to_string(i); }
   const std::vector<std::string>& classes() const override { return classes_; }
 

@@ -20,7 +20,7 @@ class SegmentationFolder : public Dataset {
   Index size() const override { return static_cast<Index>(pairs_.size()); }
   // Throws FileError for a picture and mask of different sizes and for a mask value that is neither a class nor the
   // ignored one, naming its pixel.
-  Sample get(Index i) const override;
+  OCELLUS_FN Sample get(Index i) const override;
   std::string name(Index i) const override { return pairs_[static_cast<std::size_t>(i)].image; }
   const std::vector<std::string>& classes() const override { return classes_; }
   Index ignore_index() const override { return ignore_index_; }

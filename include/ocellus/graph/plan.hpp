@@ -72,7 +72,6 @@ class Plan {
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_GRAPH)
 #include <algorithm>
-#include <map>
 
 #include <ocellus/core/error.hpp>
 #include <ocellus/runtime/clock.hpp>
@@ -105,7 +104,12 @@ OCELLUS_FN Plan::Plan(Graph graph, Precision precision) : graph_(std::move(graph
 
 // A constant used twice in one way is packed once.
 OCELLUS_FN void Plan::pack_constants(Precision precision) {
-  std::map<std::pair<int, const OpInfo*>, int> packed;
+  struct Packed {
+    int value;
+    const OpInfo* op;
+    int made;
+  };
+  std::vector<Packed> packed;
   for (Node& n : graph_.nodes) {
     const auto pack = n.op.info().pack;
     if (!pack || n.phase != Phase::forward) continue;
@@ -113,16 +117,17 @@ OCELLUS_FN void Plan::pack_constants(Precision precision) {
     for (std::size_t i = 0; i < n.in.size(); ++i) {
       Edge& e = n.in[i];
       if (e.value < 0 || !graph_.values[graph_detail::at(e.value)].constant()) continue;
-      const auto [found, fresh] = packed.try_emplace({e.value, &n.op.info()}, -1);
-      if (fresh) {
+      auto found = std::find_if(packed.begin(), packed.end(), [&](const Packed& p) { return p.value == e.value && p.op == &n.op.info(); });
+      if (found == packed.end()) {
+        found = packed.insert(found, {e.value, &n.op.info(), -1});
         const AnyTensor t = pack(n.op.get(), static_cast<int>(i), graph_.values[graph_detail::at(e.value)].handle.reshaped(e.spec.shape), shapes, precision);
         if (t) {
-          found->second = static_cast<int>(graph_.values.size());
+          found->made = static_cast<int>(graph_.values.size());
           graph_.values.push_back({t.spec(), t, -1, 1, false});
         }
       }
-      if (found->second < 0) continue;
-      e.value = found->second;
+      if (found->made < 0) continue;
+      e.value = found->made;
       e.spec.format = Format::packed;
     }
   }
@@ -182,7 +187,7 @@ OCELLUS_FN void Plan::place() {
     if (first[v] < nodes && share[v] == static_cast<int>(v)) order.push_back(static_cast<int>(v));
   }
   const auto size = [&](int v) { return graph_detail::padded(graph_.values[at(v)]); };
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return size(a) > size(b); });
+  std::sort(order.begin(), order.end(), [&](int a, int b) { return size(a) > size(b) || (size(a) == size(b) && a < b); });
   Index end = 0;
   for (int v : order) {
     std::vector<std::pair<Index, Index>> busy;

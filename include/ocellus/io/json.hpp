@@ -197,7 +197,12 @@ class JsonWriter {
 #include <exception>
 #include <utility>
 
+// The lexer alone: with its tree, the library triples what every including file pays for JSON.
+#if __has_include(<nlohmann/detail/input/lexer.hpp>)
+#include <nlohmann/detail/input/lexer.hpp>
+#else
 #include <nlohmann/json.hpp>
+#endif
 
 #include <ocellus/core/error.hpp>
 #include <ocellus/io/file.hpp>
@@ -278,75 +283,41 @@ struct JsonDocument {
   }
 };
 
-// Receives nlohmann's events and fills a document. nlohmann supplies the grammar, the escapes and the check for UTF-8.
-class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
+// Fills a document. nlohmann's lexer supplies the tokens, the escapes and the check for UTF-8.
+class JsonBuilder {
+  struct Types {  // what the lexer asks of a tree
+    using number_integer_t = std::int64_t;
+    using number_unsigned_t = std::uint64_t;
+    using number_float_t = double;
+    using string_t = std::string;
+  };
+  using Characters = decltype(nlohmann::detail::input_adapter(std::declval<const char*>(), std::declval<const char*>()));
+  using Lexer = nlohmann::detail::lexer<Types, Characters>;
+  using Token = Lexer::token_type;
+
  public:
-  JsonBuilder(JsonDocument& document, const Limits& limits, std::int64_t offset)
-      : document_(document), limits_(limits), offset_(offset) {}
+  JsonBuilder(JsonDocument& document, std::string_view text, const Limits& limits, std::int64_t offset)
+      : document_(document),
+        limits_(limits),
+        offset_(offset),
+        lexer_(nlohmann::detail::input_adapter(text.data(), text.data() + text.size())) {}
 
-  bool null() override {
-    add(Json::Kind::null);
-    return true;
-  }
-  bool boolean(bool value) override {
-    add(Json::Kind::boolean).boolean = value;
-    return true;
-  }
-  bool number_integer(number_integer_t value) override {
-    if (value == 0) return add_number(-0.0);  // "-0" is a number, no size
-    add(Json::Kind::integer).integer = value;
-    return true;
-  }
-  bool number_unsigned(number_unsigned_t value) override {
-    if (value > static_cast<std::uint64_t>(INT64_MAX)) return add_number(static_cast<double>(value));
-    add(Json::Kind::integer).integer = static_cast<std::int64_t>(value);
-    return true;
-  }
-  bool number_float(number_float_t value, const string_t&) override { return add_number(value); }
-  bool string(string_t& value) override {
-    add(Json::Kind::string).span = {static_cast<std::uint32_t>(document_.text.size()),
-                                    static_cast<std::uint32_t>(value.size())};
-    document_.text += value;
-    return true;
-  }
-  bool binary(binary_t&) override { return false; }
-
-  bool start_object(std::size_t) override { return begin(Json::Kind::object); }
-  bool start_array(std::size_t) override { return begin(Json::Kind::array); }
-  bool key(string_t& name) override {
-    const auto length = static_cast<std::uint32_t>(name.size());
-    key_ = static_cast<std::uint32_t>(document_.text.size());
-    document_.text.append(reinterpret_cast<const char*>(&length), sizeof length).append(name);
-    return true;
-  }
-  bool end_array() override {
-    close();
-    return true;
-  }
-  bool end_object() override {
-    const std::uint32_t node = open_.back().node;
-    const JsonSpan span = close();
-    std::vector<std::uint32_t>& children = document_.children;
-    children.resize(children.size() + span.count);
-    const auto members = children.begin() + span.first;
-    const auto sorted = std::copy(members, members + span.count, members + span.count) - span.count;
-    std::sort(sorted, children.end(),
-              [&](std::uint32_t a, std::uint32_t b) { return document_.key_of(a) < document_.key_of(b); });
-    const auto twice = std::adjacent_find(sorted, children.end(), [&](std::uint32_t a, std::uint32_t b) {
-      return document_.key_of(a) == document_.key_of(b);
-    });
-    if (twice != children.end()) {
-      fail(node, "the key " + shown(document_.key_of(*twice)) + " stands there twice");
-    }
-    return true;
-  }
-
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) override {
-    std::string_view what = error.what();  // "[json.exception.parse_error.101] parse error at line 1, column 2: ..."
-    if (const std::size_t prefix = what.find("] "); prefix != std::string_view::npos) what.remove_prefix(prefix + 2);
-    constexpr std::size_t longest = 200;
-    throw FileError(document_.source, "not valid JSON: " + std::string(what.substr(0, longest)),
-                    offset_ + static_cast<std::int64_t>(position ? position - 1 : 0));
+  // One value and nothing behind it; iterative, so that depth costs no stack.
+  void read() {
+    Token token = lexer_.scan();
+    do {
+      token = read_value(token);
+      while (!open_.empty() && token == closing()) {
+        close();
+        token = lexer_.scan();
+      }
+      if (!open_.empty()) {
+        if (token != Token::value_separator) unexpected(token, closing() == Token::end_object ? "',' or '}'" : "',' or ']'");
+        token = lexer_.scan();
+        if (closing() == Token::end_object) token = read_key(token);
+      }
+    } while (!open_.empty());
+    if (token != Token::end_of_input) unexpected(token, "the end");
   }
 
  private:
@@ -358,8 +329,90 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
   };
 
   [[noreturn]] void fail(std::uint32_t node, const std::string& rule) {
-    while (!open_.empty()) close();  // paths are read from closed arrays
+    while (!open_.empty()) end();  // paths are read from closed arrays
     document_.fail(node, rule, offset_ ? offset_ : -1);
+  }
+
+  [[noreturn]] OCELLUS_COLD void invalid(const std::string& rule) const {
+    const std::size_t read = lexer_.get_position().chars_read_total;
+    throw FileError(document_.source, "not valid JSON: " + rule, offset_ + static_cast<std::int64_t>(read ? read - 1 : 0));
+  }
+  [[noreturn]] OCELLUS_COLD void unexpected(Token token, const char* wanted) const {
+    const std::string rule = token == Token::parse_error
+                                 ? lexer_.get_error_message()
+                                 : std::string("unexpected ") + Lexer::token_type_name(token) + ", expected " + wanted;
+    invalid(rule + ", in line " + std::to_string(lexer_.get_position().lines_read + 1) + "; last read: " +
+            shown(lexer_.get_token_string()));
+  }
+
+  // Reads the value that begins with `token`, of an array or object that is not empty only its beginning, and returns
+  // what follows.
+  Token read_value(Token token) {
+    for (;;) {
+      switch (token) {
+        case Token::begin_object:
+          begin(Json::Kind::object);
+          token = lexer_.scan();
+          if (token == Token::end_object) return token;
+          token = read_key(token);
+          continue;
+        case Token::begin_array:
+          begin(Json::Kind::array);
+          token = lexer_.scan();
+          if (token == Token::end_array) return token;
+          continue;
+        case Token::value_string: {
+          const std::string& value = lexer_.get_string();
+          const JsonSpan span = {static_cast<std::uint32_t>(document_.text.size()),
+                                 static_cast<std::uint32_t>(value.size())};
+          document_.text += value;
+          add(Json::Kind::string).span = span;
+          break;
+        }
+        case Token::value_integer:
+          if (lexer_.get_number_integer() == 0) {
+            add(Json::Kind::number).number = -0.0;  // "-0" is a number, no size
+          } else {
+            add(Json::Kind::integer).integer = lexer_.get_number_integer();
+          }
+          break;
+        case Token::value_unsigned: {
+          const std::uint64_t value = lexer_.get_number_unsigned();
+          if (value > static_cast<std::uint64_t>(INT64_MAX)) {
+            add(Json::Kind::number).number = static_cast<double>(value);
+          } else {
+            add(Json::Kind::integer).integer = static_cast<std::int64_t>(value);
+          }
+          break;
+        }
+        case Token::value_float:
+          if (!std::isfinite(lexer_.get_number_float())) invalid("number overflow: " + shown(lexer_.get_token_string()));
+          add(Json::Kind::number).number = lexer_.get_number_float();
+          break;
+        case Token::literal_true:
+        case Token::literal_false: add(Json::Kind::boolean).boolean = token == Token::literal_true; break;
+        case Token::literal_null: add(Json::Kind::null); break;
+        default: unexpected(token, "a value");
+      }
+      return lexer_.scan();
+    }
+  }
+
+  // Reads a member's name and colon and returns what follows.
+  Token read_key(Token token) {
+    if (token != Token::value_string) unexpected(token, "a name in quotes");
+    const std::string& name = lexer_.get_string();
+    const auto length = static_cast<std::uint32_t>(name.size());
+    key_ = static_cast<std::uint32_t>(document_.text.size());
+    document_.text.append(reinterpret_cast<const char*>(&length), sizeof length).append(name);
+    token = lexer_.scan();
+    if (token != Token::name_separator) unexpected(token, "':'");
+    return lexer_.scan();
+  }
+
+  // The token that ends the innermost open array or object.
+  Token closing() const {
+    return document_.nodes[open_.back().node].kind == Json::Kind::object ? Token::end_object : Token::end_array;
   }
 
   JsonNode& add(Json::Kind kind) {
@@ -376,20 +429,33 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
     node.kind = kind;
     return node;
   }
-  bool add_number(double value) {
-    add(Json::Kind::number).number = value;
-    return true;
-  }
-  bool begin(Json::Kind kind) {
+  void begin(Json::Kind kind) {
     if (open_.size() >= static_cast<std::size_t>(limits_.json_depth)) {
       fail(open_.back().node, "nested deeper than " + std::to_string(limits_.json_depth) + " levels");
     }
     const auto node = static_cast<std::uint32_t>(document_.nodes.size());
     add(kind);
     open_.push_back({node, pending_.size()});
-    return true;
   }
-  JsonSpan close() {
+  // The names of an object stand twice among the children: in order, and sorted.
+  void close() {
+    const std::uint32_t node = open_.back().node;
+    const JsonSpan span = end();
+    if (document_.nodes[node].kind != Json::Kind::object) return;
+    std::vector<std::uint32_t>& children = document_.children;
+    children.resize(children.size() + span.count);
+    const auto members = children.begin() + span.first;
+    const auto sorted = std::copy(members, members + span.count, members + span.count) - span.count;
+    std::sort(sorted, children.end(),
+              [&](std::uint32_t a, std::uint32_t b) { return document_.key_of(a) < document_.key_of(b); });
+    const auto twice = std::adjacent_find(sorted, children.end(), [&](std::uint32_t a, std::uint32_t b) {
+      return document_.key_of(a) == document_.key_of(b);
+    });
+    if (twice != children.end()) {
+      fail(node, "the key " + shown(document_.key_of(*twice)) + " stands there twice");
+    }
+  }
+  JsonSpan end() {
     const Open top = open_.back();
     open_.pop_back();
     const JsonSpan span{static_cast<std::uint32_t>(document_.children.size()),
@@ -403,6 +469,7 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
   JsonDocument& document_;
   const Limits& limits_;
   std::int64_t offset_;
+  Lexer lexer_;
   std::uint32_t key_ = 0;
   std::vector<Open> open_;
   std::vector<std::uint32_t> pending_;  // children of the open arrays and objects
@@ -464,8 +531,7 @@ OCELLUS_FN Json Json::parse(std::string_view text, const std::string& source, co
   }
   const auto document = std::make_shared<io_detail::JsonDocument>();
   document->source = source;
-  io_detail::JsonBuilder builder(*document, limits, offset);
-  nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
+  io_detail::JsonBuilder(*document, text, limits, offset).read();
   return Json(document, 0);
 }
 

@@ -134,7 +134,8 @@ OCELLUS_FN SafetensorsEntry read_safetensors_entry(const Json& entry, std::uint6
 
 // Rust's comparison of entries: where several tensors are empty, those come in the order of the header.
 OCELLUS_FN bool earlier_data(const SafetensorsEntry& a, const SafetensorsEntry& b) {
-  return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  if (a.begin != b.begin) return a.begin < b.begin;
+  return a.end != b.end ? a.end < b.end : a.name < b.name;
 }
 
 // Every byte of the data belongs to exactly one tensor: nothing can hide in a hole, behind the end, or under two names.
@@ -244,7 +245,7 @@ OCELLUS_FN NamedTensors read_safetensors(const Bytes& bytes, const std::string& 
     }
     for (const std::string& key : entry.keys()) tensors.metadata[key] = entry.get<std::string>(key);
   }
-  std::stable_sort(entries.begin(), entries.end(), io_detail::earlier_data);
+  std::sort(entries.begin(), entries.end(), io_detail::earlier_data);
   io_detail::check_coverage(entries, data_begin, data_bytes, source);
   for (io_detail::SafetensorsEntry& entry : entries) {
     tensors.add(std::move(entry.name), tensor_from(bytes, data_begin + entry.begin, entry.spec));

@@ -32,7 +32,7 @@ Bytes read_zip_entry(const Bytes& archive, const ZipEntry& entry, const std::str
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_IO)
 #include <algorithm>
 #include <optional>
-#include <unordered_set>
+#include <unordered_map>
 #include <utility>
 
 #include <ocellus/core/error.hpp>
@@ -168,7 +168,7 @@ OCELLUS_FN std::vector<ZipEntry> read_zip_directory(const Bytes& archive, const 
     ZipEntry entry;
   };
   std::vector<Located> found;
-  std::unordered_set<std::string> names;
+  std::unordered_map<std::string, std::size_t> names;
   std::uint64_t at = directory.begin;
   for (std::uint64_t i = 0; i < directory.entries; ++i) {
     reader.seek(at);
@@ -195,7 +195,7 @@ OCELLUS_FN std::vector<ZipEntry> read_zip_directory(const Bytes& archive, const 
     if (entry.name.empty() || entry.name.size() > limits.name_bytes || entry.name.find('\0') != std::string::npos) {
       reader.fail_at(at, "an entry's name is empty, contains NUL or is longer than Limits::name_bytes");
     }
-    if (!names.insert(entry.name).second) reader.fail_at(at, "two entries are called " + io_detail::shown(entry.name));
+    if (!names.emplace(entry.name, names.size()).second) reader.fail_at(at, "two entries are called " + io_detail::shown(entry.name));
     if (flags & 1u) reader.fail_at(at, io_detail::shown(entry.name) + " is encrypted");
     if (method != 0 && method != 8) {
       reader.fail_at(at, io_detail::shown(entry.name) + " is packed with method " + std::to_string(method) +

@@ -295,10 +295,10 @@ struct Table {
   double (*fma_loop)(Index iterations);
 };
 
-// The table in use, for float and double.
+// The table in use, for float and double. Header-only programs have calls of the same names instead: kernels/dispatch.hpp.
+#if defined(OCELLUS_SPLIT)
 template <class T>
 const Table<T>& table();
-#if defined(OCELLUS_SPLIT)
 template <>
 const Table<float>& table<float>();
 template <>

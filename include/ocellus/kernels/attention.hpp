@@ -38,29 +38,29 @@ template <int vectors, bool add, class T>
 OCELLUS_INLINE void attention_tile(Index depth, const AttentionLeft<T>& a, const T* b, Index ldb, T* c, Index ldc) {
   constexpr Index width = vec<T>::size;
   vec<T> sum[attention_tile_rows][static_cast<std::size_t>(vectors)];
-  unroll<attention_tile_rows>([&](auto r) OCELLUS_INLINE_LAMBDA {
-    unroll<vectors>([&](auto v) OCELLUS_INLINE_LAMBDA {
+  OCELLUS_UNROLL for (int r = 0; r < attention_tile_rows; ++r) {
+    OCELLUS_UNROLL for (int v = 0; v < vectors; ++v) {
       if constexpr (add) {
         sum[r][v] = load(c + r * ldc + v * width);
       } else {
         sum[r][v] = vec<T>(T(0));
       }
-    });
-  });
+    }
+  }
   const T* row = a.p;
   for (Index k = 0; k < depth; ++k) {
     vec<T> right[static_cast<std::size_t>(vectors)];
-    unroll<vectors>([&](auto v) OCELLUS_INLINE_LAMBDA { right[v] = load(b + v * width); });
-    unroll<attention_tile_rows>([&](auto r) OCELLUS_INLINE_LAMBDA {
+    OCELLUS_UNROLL for (int v = 0; v < vectors; ++v) right[v] = load(b + v * width);
+    OCELLUS_UNROLL for (int r = 0; r < attention_tile_rows; ++r) {
       const vec<T> left(row[r * a.row]);
-      unroll<vectors>([&](auto v) OCELLUS_INLINE_LAMBDA { sum[r][v] = fma<T>(left, right[v], sum[r][v]); });
-    });
+      OCELLUS_UNROLL for (int v = 0; v < vectors; ++v) sum[r][v] = fma<T>(left, right[v], sum[r][v]);
+    }
     row += a.step;
     b += ldb;
   }
-  unroll<attention_tile_rows>([&](auto r) OCELLUS_INLINE_LAMBDA {
-    unroll<vectors>([&](auto v) OCELLUS_INLINE_LAMBDA { store(c + r * ldc + v * width, sum[r][v]); });
-  });
+  OCELLUS_UNROLL for (int r = 0; r < attention_tile_rows; ++r) {
+    OCELLUS_UNROLL for (int v = 0; v < vectors; ++v) store(c + r * ldc + v * width, sum[r][v]);
+  }
 }
 
 template <int vectors, bool add, class T>

@@ -108,7 +108,7 @@ void indirect_block(const Indirect<T>& job, Index m0, Index m1, Index q0, Index 
       t.c_rows = offset;
       for (Index tile = 0; tile < tiles; ++tile) {
         t.a_rows = table + (tile * job.segments + s0) * most_rows;
-        tile_kernels<T, false>.at[vectors - 1][cut[tile] - 1](t);
+        tile_kernels<T>.at[vectors - 1][cut[tile] - 1](t);
         t.c_rows += cut[tile];
       }
     }

@@ -41,37 +41,32 @@ OCELLUS_INLINE void depthwise_pixels(const DepthwiseWindow<T>& k, Index next, In
   constexpr Index w = vec<T>::size;
   const auto read = [&](const T* p) OCELLUS_INLINE_LAMBDA { return Tail ? load_n(p, left) : load<T>(p); };
   vec<T> sum[std::size_t{P}][std::size_t{V}];
-  unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA {
+  OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
     const vec<T> start = bias ? read(bias + v * w) : vec<T>(T(0));
-    unroll<P>([&](auto p) OCELLUS_INLINE_LAMBDA { sum[p][v] = start; });
-  });
+    OCELLUS_UNROLL for (int p = 0; p < P; ++p) sum[p][v] = start;
+  }
   for (Index i = k.rows_begin; i < k.rows_end; ++i) {
     const T* from = x + i * k.row + columns_begin * k.pixel;
     const T* filter = weight + (i * k.kernel_w + columns_begin) * k.channels;
     for (Index j = columns_begin; j < columns_end; ++j) {
-      unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA {
+      OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
         const vec<T> f = read(filter + v * w);
-        unroll<P>([&](auto p)
-                      OCELLUS_INLINE_LAMBDA { sum[p][v] = fma<T>(f, read(from + p * next + v * w), sum[p][v]); });
-      });
+        OCELLUS_UNROLL for (int p = 0; p < P; ++p) sum[p][v] = fma<T>(f, read(from + p * next + v * w), sum[p][v]);
+      }
       from += k.pixel;
       filter += k.channels;
     }
   }
-  if (relu) {
-    unroll<P>([&](auto p) OCELLUS_INLINE_LAMBDA {
-      unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { sum[p][v] = act<Act::relu, T>(sum[p][v]); });
-    });
-  }
-  unroll<P>([&](auto p) OCELLUS_INLINE_LAMBDA {
-    unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA {
+  OCELLUS_UNROLL for (int p = 0; p < P; ++p) {
+    OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
+      const vec<T> all = relu ? act<Act::relu, T>(sum[p][v]) : sum[p][v];
       if constexpr (Tail) {
-        store_n(y + p * k.channels + v * w, sum[p][v], left);
+        store_n(y + p * k.channels + v * w, all, left);
       } else {
-        store<T>(y + p * k.channels + v * w, sum[p][v]);
+        store<T>(y + p * k.channels + v * w, all);
       }
-    });
-  });
+    }
+  }
 }
 
 // P pixels, every channel.
@@ -239,47 +234,51 @@ OCELLUS_INLINE void depthwise_weight_row(const ConvShape& s, const T* x, const T
                                          T* gradient) {
   constexpr Index w = vec<T>::size;
   const auto read = [&](const T* p) OCELLUS_INLINE_LAMBDA { return Tail ? load_n(p, left) : load<T>(p); };
-  const auto each = [&](auto&& f) OCELLUS_INLINE_LAMBDA {
-    unroll<K>([&](auto j) OCELLUS_INLINE_LAMBDA { unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { f(j, v); }); });
-  };
   vec<T> sum[std::size_t{K}][std::size_t{V}];
-  each([&](auto j, auto v) OCELLUS_INLINE_LAMBDA { sum[j][v] = read(gradient + (kw + j) * s.channels + v * w); });
+  OCELLUS_UNROLL for (int j = 0; j < K; ++j) {
+    OCELLUS_UNROLL for (int v = 0; v < V; ++v) sum[j][v] = read(gradient + (kw + j) * s.channels + v * w);
+  }
   Index inner_begin = 0;
   Index inner_end = s.out_width;
-  unroll<K>([&](auto j) OCELLUS_INLINE_LAMBDA {
+  for (Index j = 0; j < K; ++j) {
     const Range valid((kw + j) * s.dilation.w - s.padding.w, s.stride.w, s.width, s.out_width);
     inner_begin = larger(inner_begin, valid.begin);
     inner_end = smaller(inner_end, valid.end);
-  });
+  }
   inner_begin = smaller(inner_begin, s.out_width);
   inner_end = larger(inner_begin, inner_end);
   const auto border = [&](Index ox) OCELLUS_INLINE_LAMBDA {
-    each([&](auto j, auto v) OCELLUS_INLINE_LAMBDA {
+    OCELLUS_UNROLL for (int j = 0; j < K; ++j) {
       const Index ix = ox * s.stride.w + (kw + j) * s.dilation.w - s.padding.w;
-      if (ix >= 0 && ix < s.width) {
+      if (ix < 0 || ix >= s.width) continue;
+      OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
         sum[j][v] = fma<T>(read(dy + ox * s.channels + v * w), read(x + ix * s.channels + v * w), sum[j][v]);
       }
-    });
+    }
   };
   Index ox = 0;
   for (; ox < inner_begin; ++ox) border(ox);
   for (; ox < inner_end; ++ox) {
     vec<T> d[std::size_t{V}];
-    unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { d[v] = read(dy + ox * s.channels + v * w); });
+    OCELLUS_UNROLL for (int v = 0; v < V; ++v) d[v] = read(dy + ox * s.channels + v * w);
     const T* from = x + (ox * s.stride.w + kw * s.dilation.w - s.padding.w) * s.channels;
-    each([&](auto j, auto v) OCELLUS_INLINE_LAMBDA {
-      sum[j][v] = fma<T>(d[v], read(from + j * s.dilation.w * s.channels + v * w), sum[j][v]);
-    });
+    OCELLUS_UNROLL for (int j = 0; j < K; ++j) {
+      OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
+        sum[j][v] = fma<T>(d[v], read(from + j * s.dilation.w * s.channels + v * w), sum[j][v]);
+      }
+    }
   }
   for (; ox < s.out_width; ++ox) border(ox);
-  each([&](auto j, auto v) OCELLUS_INLINE_LAMBDA {
-    T* to = gradient + (kw + j) * s.channels + v * w;
-    if constexpr (Tail) {
-      store_n(to, sum[j][v], left);
-    } else {
-      store<T>(to, sum[j][v]);
+  OCELLUS_UNROLL for (int j = 0; j < K; ++j) {
+    OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
+      T* to = gradient + (kw + j) * s.channels + v * w;
+      if constexpr (Tail) {
+        store_n(to, sum[j][v], left);
+      } else {
+        store<T>(to, sum[j][v]);
+      }
     }
-  });
+  }
 }
 
 // Every tap of one kernel row.

@@ -9,6 +9,8 @@
 // One set, that of this translation unit's flags: header-only, or ocellus/impl.hpp, which asks for the set and the
 // choice together.
 #if !defined(OCELLUS_SPLIT) || (defined(OCELLUS_IMPL_KERNELS) && defined(OCELLUS_IMPL_KERNEL_SET))
+#include <utility>
+
 #include <ocellus/kernels/set.hpp>
 
 namespace ocellus::kernels {
@@ -25,11 +27,53 @@ OCELLUS_FN const Table<double>& table<double>() {
   return instance;
 }
 #else
-// A template, so that a program pays at compile time only for the element types whose kernels it reaches.
+// The same names as Table has, called directly: a program pays at compile time only for the kernels that it reaches.
 template <class T>
-const Table<T>& table() {
-  static constexpr Table<T> instance = OCELLUS_ISA::make_table<T>();
-  return instance;
+struct Calls {
+  static constexpr const char* instruction_set = OCELLUS_ISA_NAME;
+
+#define OCELLUS_KERNEL(name)                                            \
+  template <class... Arguments>                                         \
+  static decltype(auto) name(Arguments&&... arguments) {                \
+    return OCELLUS_ISA::name<T>(std::forward<Arguments>(arguments)...); \
+  }
+  OCELLUS_KERNEL(gemm_packed_size)
+  OCELLUS_KERNEL(gemm_pack)
+  OCELLUS_KERNEL(gemm)
+  OCELLUS_KERNEL(conv_packed_size)
+  OCELLUS_KERNEL(conv_pack)
+  OCELLUS_KERNEL(conv)
+  OCELLUS_KERNEL(conv_backward)
+  OCELLUS_KERNEL(layer_norm)
+  OCELLUS_KERNEL(layer_norm_backward)
+  OCELLUS_KERNEL(group_norm_statistics)
+  OCELLUS_KERNEL(group_norm_apply)
+  OCELLUS_KERNEL(group_norm_backward)
+  OCELLUS_KERNEL(softmax)
+  OCELLUS_KERNEL(softmax_backward)
+  OCELLUS_KERNEL(attention)
+  OCELLUS_KERNEL(attention_backward)
+  OCELLUS_KERNEL(resample)
+  OCELLUS_KERNEL(resample_backward)
+  OCELLUS_KERNEL(max_pool)
+  OCELLUS_KERNEL(max_pool_backward)
+  OCELLUS_KERNEL(average_pool)
+  OCELLUS_KERNEL(average_pool_backward)
+  OCELLUS_KERNEL(activation)
+  OCELLUS_KERNEL(activation_backward)
+  OCELLUS_KERNEL(unary)
+  OCELLUS_KERNEL(binary)
+  OCELLUS_KERNEL(reduce)
+  OCELLUS_KERNEL(axpy)
+  OCELLUS_KERNEL(adam_step)
+  OCELLUS_KERNEL(sgd_step)
+  OCELLUS_KERNEL(fma_loop)
+#undef OCELLUS_KERNEL
+};
+
+template <class T>
+constexpr Calls<T> table() {
+  return {};
 }
 #endif
 

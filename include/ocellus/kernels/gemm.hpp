@@ -50,10 +50,11 @@ constexpr bool is_light(Act f) { return f == Act::none || f == Act::relu; }  // 
 // Rows are evenly spaced, or listed: a_rows, c_rows.
 template <class T>
 struct Tile {
-  const T* a = nullptr;  // first row; transposed: k's step is lda, else a row's
+  const T* a = nullptr;  // first row, the next one lda further on
   Index lda = 0;
   const T* const* a_rows = nullptr;  // or [segment][most_rows]: row starts, a_offset to be added to each
   Index a_offset = 0;
+  Index step = 1;  // from one k to the next in A: a row's length where A is transposed, and lda is 1
   Index segments = 1;
   Index length = 0;  // elements of a segment
   const T* b = nullptr;
@@ -126,103 +127,105 @@ template <class T>
   }
 }
 
-template <class T, int R, int V, bool TransposedA>
+#define OCELLUS_EACH_VECTOR                    \
+  OCELLUS_UNROLL for (int r = 0; r < R; ++r) \
+      OCELLUS_UNROLL for (int v = 0; v < V; ++v)
+
+template <class T, int R, int V>
 void tile_kernel(const Tile<T>& t) {
-  constexpr Index w = vec<T>::size;
+  constexpr int w = static_cast<int>(vec<T>::size);
   vec<T> sum[std::size_t{R}][std::size_t{V}];
-  unroll<R>([&](auto r)
-                OCELLUS_INLINE_LAMBDA { unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { sum[r][v] = vec<T>(T(0)); }); });
+  OCELLUS_EACH_VECTOR sum[r][v] = vec<T>(T(0));
 
   const T* b = t.b;
   const Index ldb = t.ldb;
+  const Index step = t.step;
   const Index length = t.length;
-  const auto step = [&](auto&& a) OCELLUS_INLINE_LAMBDA {
-    vec<T> column[std::size_t{V}];
-    unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { column[v] = load<T>(b + v * w); });
-    unroll<R>([&](auto r) OCELLUS_INLINE_LAMBDA {
-      const vec<T> x(a(r));
-      unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { sum[r][v] = fma<T>(x, column[v], sum[r][v]); });
-    });
-    b += ldb;
-  };
-  if constexpr (TransposedA) {
-    const T* a = t.a;
-    const Index lda = t.lda;
+  for (Index s = 0; s < t.segments; ++s) {
+    const T* a[std::size_t{R}];
+    if (t.a_rows) {
+      const T* const* rows = t.a_rows + s * Index{Tiling<T>::most_rows};
+      OCELLUS_UNROLL for (int r = 0; r < R; ++r) a[r] = rows[r] + t.a_offset;
+    } else {
+      OCELLUS_UNROLL for (int r = 0; r < R; ++r) a[r] = t.a + r * t.lda;
+    }
+    Index at = 0;
 #pragma GCC unroll 4
     for (Index k = 0; k < length; ++k) {
-      step([&](auto r) OCELLUS_INLINE_LAMBDA { return a[r]; });
-      a += lda;
-    }
-  } else {
-    for (Index s = 0; s < t.segments; ++s) {
-      const T* a[std::size_t{R}];
-      if (t.a_rows) {
-        const T* const* rows = t.a_rows + s * Index{Tiling<T>::most_rows};
-        unroll<R>([&](auto r) OCELLUS_INLINE_LAMBDA { a[r] = rows[r] + t.a_offset; });
-      } else {
-        unroll<R>([&](auto r) OCELLUS_INLINE_LAMBDA { a[r] = t.a + r * t.lda; });
+      asm("" : "+r"(at));  // one counter for all rows: the compiler would advance a pointer a row
+      vec<T> column[std::size_t{V}];
+      OCELLUS_UNROLL for (int v = 0; v < V; ++v) column[v] = load<T>(b + v * w);
+      OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
+        const vec<T> x(a[r][at]);
+        OCELLUS_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = fma<T>(x, column[v], sum[r][v]);
       }
-#pragma GCC unroll 4
-      for (Index k = 0; k < length; ++k) {
-        step([&](auto r) OCELLUS_INLINE_LAMBDA { return a[r][k]; });
-      }
+      b += ldb;
+      at += step;
     }
   }
 
   Index row[std::size_t{R}];
-  unroll<R>([&](auto r) OCELLUS_INLINE_LAMBDA { row[r] = t.row(r); });
+  OCELLUS_UNROLL for (int r = 0; r < R; ++r) row[r] = t.row(r);
   const Index tail = t.columns - (V - 1) * w;  // columns of the last vector
-  const auto read = [&](const T* p, auto v) OCELLUS_INLINE_LAMBDA {
+  const auto read = [&](const T* p, int v) OCELLUS_INLINE_LAMBDA {
     return v + 1 < V || tail == w ? load<T>(p + v * w) : load_n(p + v * w, tail);
   };
-  const auto each = [&](auto&& f) OCELLUS_INLINE_LAMBDA {
-    unroll<R>([&](auto r) OCELLUS_INLINE_LAMBDA { unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { f(r, v); }); });
-  };
-  if (t.add) each([&](auto r, auto v) OCELLUS_INLINE_LAMBDA { sum[r][v] += read(t.c + row[r], v); });
+  if (t.add) {
+    OCELLUS_EACH_VECTOR sum[r][v] += read(t.c + row[r], v);
+  }
   bool unfinished = false;
   if (t.last) {
     if (t.bias) {
-      unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA {
+      OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
         const vec<T> bias = read(t.bias, v);
-        unroll<R>([&](auto r) OCELLUS_INLINE_LAMBDA { sum[r][v] += bias; });
-      });
+        OCELLUS_UNROLL for (int r = 0; r < R; ++r) sum[r][v] += bias;
+      }
     }
     if (t.before == Act::relu) {
-      each([&](auto r, auto v) OCELLUS_INLINE_LAMBDA { sum[r][v] = act<Act::relu, T>(sum[r][v]); });
+      OCELLUS_EACH_VECTOR sum[r][v] = act<Act::relu, T>(sum[r][v]);
     }
     if (is_light(t.before)) {
-      if (t.residual) each([&](auto r, auto v) OCELLUS_INLINE_LAMBDA { sum[r][v] += read(t.residual + row[r], v); });
+      if (t.residual) {
+        OCELLUS_EACH_VECTOR sum[r][v] += read(t.residual + row[r], v);
+      }
       if (t.after == Act::relu) {
-        each([&](auto r, auto v) OCELLUS_INLINE_LAMBDA { sum[r][v] = act<Act::relu, T>(sum[r][v]); });
+        OCELLUS_EACH_VECTOR sum[r][v] = act<Act::relu, T>(sum[r][v]);
       }
     }
     unfinished = !is_light(t.before) || !is_light(t.after);
   }
-  each([&](auto r, auto v) OCELLUS_INLINE_LAMBDA {
+  OCELLUS_EACH_VECTOR {
     if (v + 1 < V || tail == w) {
       store<T>(t.c + row[r] + v * w, sum[r][v]);
     } else {
       store_n(t.c + row[r] + v * w, sum[r][v], tail);
     }
-  });
+  }
   if (unfinished) finish_tile<T>(t, R);
 }
 
+#undef OCELLUS_EACH_VECTOR
+
 // The kernels by panel vectors and rows.
-template <class T, bool TransposedA>
+template <class T>
 struct TileKernels {
   using Kernel = void (*)(const Tile<T>&);
   Kernel at[std::size_t{Tiling<T>::vectors}][Tiling<T>::most_rows] = {};
 
-  constexpr TileKernels() {
-    unroll_sequence(std::make_integer_sequence<int, Tiling<T>::vectors>{}, [&](auto v) {
-      unroll_sequence(std::make_integer_sequence<int, Tiling<T>::rows(v + 1)>{},
-                      [&](auto r) { at[v][r] = &tile_kernel<T, r + 1, v + 1, TransposedA>; });
-    });
+  constexpr TileKernels() { fill_panels(std::make_integer_sequence<int, Tiling<T>::vectors>{}); }
+
+ private:
+  template <int... V>
+  constexpr void fill_panels(std::integer_sequence<int, V...>) {
+    (fill_rows<V + 1>(std::make_integer_sequence<int, Tiling<T>::rows(V + 1)>{}), ...);
+  }
+  template <int V, int... R>
+  constexpr void fill_rows(std::integer_sequence<int, R...>) {
+    ((at[V - 1][R] = &tile_kernel<T, R + 1, V>), ...);
   }
 };
-template <class T, bool TransposedA>
-inline constexpr TileKernels<T, TransposedA> tile_kernels{};
+template <class T>
+inline constexpr TileKernels<T> tile_kernels{};
 
 template <class T>
 Index gemm_packed_size(Index n, Index k) {
@@ -291,7 +294,8 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1) {
   const Index most_k = g.transpose_a ? 512 : 1024;
   const Index blocks = larger(1, ceil_div(g.k, most_k));
   Tile<T> t;
-  t.lda = g.lda;
+  t.lda = g.transpose_a ? 1 : g.lda;
+  t.step = g.transpose_a ? g.lda : 1;
   t.ldc = g.ldc;
   t.before = g.epilogue.before;
   t.after = g.epilogue.after;
@@ -314,13 +318,8 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1) {
       for (Index i = 0; i < tiles; ++i) {
         t.c = g.c + row * g.ldc + n0;
         t.residual = g.epilogue.residual ? g.epilogue.residual + row * g.ldc + n0 : nullptr;
-        if (g.transpose_a) {
-          t.a = g.a + k0 * g.lda + row;
-          tile_kernels<T, true>.at[vectors - 1][rows[i] - 1](t);
-        } else {
-          t.a = g.a + row * g.lda + k0;
-          tile_kernels<T, false>.at[vectors - 1][rows[i] - 1](t);
-        }
+        t.a = g.a + row * t.lda + k0 * t.step;
+        tile_kernels<T>.at[vectors - 1][rows[i] - 1](t);
         row += rows[i];
       }
     }
@@ -427,34 +426,34 @@ void row_kernel(Index k, const T* a, const T* b, Index ldb, Index columns, T* c,
   constexpr Index w = vec<T>::size;
   constexpr Index ways = 4;
   vec<T> sum[std::size_t{ways}][std::size_t{V}];
-  unroll<int{ways}>([&](auto i) OCELLUS_INLINE_LAMBDA {
-    unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA { sum[i][v] = vec<T>(T(0)); });
-  });
+  OCELLUS_UNROLL for (int i = 0; i < ways; ++i) {
+    OCELLUS_UNROLL for (int v = 0; v < V; ++v) sum[i][v] = vec<T>(T(0));
+  }
   const Index tail = columns - (V - 1) * w;
   const auto run = [&](auto&& last) OCELLUS_INLINE_LAMBDA {
-    const auto step = [&](auto i, const T* x, const T* row) OCELLUS_INLINE_LAMBDA {
-      unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA {
+    const auto step = [&](int i, const T* x, const T* row) OCELLUS_INLINE_LAMBDA {
+      OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
         const vec<T> y = v + 1 < V ? load<T>(row + v * w) : last(row + v * w);
         sum[i][v] = fma<T>(vec<T>(*x), y, sum[i][v]);
-      });
+      }
     };
     Index j = 0;
     for (; j + ways <= k; j += ways) {
-      unroll<int{ways}>([&](auto i) OCELLUS_INLINE_LAMBDA { step(i, a + j + i, b + (j + i) * ldb); });
+      OCELLUS_UNROLL for (int i = 0; i < ways; ++i) step(i, a + j + i, b + (j + i) * ldb);
     }
-    for (; j < k; ++j) step(std::integral_constant<int, 0>{}, a + j, b + j * ldb);
+    for (; j < k; ++j) step(0, a + j, b + j * ldb);
   };
   if (tail == w || ldb == V * w) {
     run([](const T* p) OCELLUS_INLINE_LAMBDA { return load<T>(p); });
   } else {
     run([&](const T* p) OCELLUS_INLINE_LAMBDA { return load_n(p, tail); });
   }
-  unroll<V>([&](auto v) OCELLUS_INLINE_LAMBDA {
+  OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
     const Index left = v + 1 < V ? w : tail;
     vec<T> y = (sum[0][v] + sum[1][v]) + (sum[2][v] + sum[3][v]);
     if (accumulate) y += load_n(c + v * w, left);
     store_n(c + v * w, y, left);
-  });
+  }
 }
 
 // One element of C for each of R rows of a transposed B.
@@ -462,27 +461,23 @@ template <class T, int R>
 OCELLUS_INLINE void dot_rows(Index k, const T* a, const T* b, Index ldb, T* c, bool accumulate) {
   constexpr Index w = vec<T>::size;
   vec<T> sum[2][std::size_t{R}];
-  unroll<R>([&](auto r) OCELLUS_INLINE_LAMBDA {
-    sum[0][r] = vec<T>(T(0));
-    sum[1][r] = vec<T>(T(0));
-  });
+  OCELLUS_UNROLL for (int r = 0; r < R; ++r) sum[0][r] = sum[1][r] = vec<T>(T(0));
   Index j = 0;
   for (; j + 2 * w <= k; j += 2 * w) {
-    unroll<2>([&](auto i) OCELLUS_INLINE_LAMBDA {
+    OCELLUS_UNROLL for (int i = 0; i < 2; ++i) {
       const vec<T> x = load<T>(a + j + i * w);
-      unroll<R>([&](auto r)
-                    OCELLUS_INLINE_LAMBDA { sum[i][r] = fma<T>(x, load<T>(b + r * ldb + j + i * w), sum[i][r]); });
-    });
+      OCELLUS_UNROLL for (int r = 0; r < R; ++r) sum[i][r] = fma<T>(x, load<T>(b + r * ldb + j + i * w), sum[i][r]);
+    }
   }
   for (; j < k; j += w) {
     const Index left = smaller(w, k - j);
     const vec<T> x = load_n(a + j, left);
-    unroll<R>([&](auto r) OCELLUS_INLINE_LAMBDA { sum[0][r] = fma<T>(x, load_n(b + r * ldb + j, left), sum[0][r]); });
+    OCELLUS_UNROLL for (int r = 0; r < R; ++r) sum[0][r] = fma<T>(x, load_n(b + r * ldb + j, left), sum[0][r]);
   }
-  unroll<R>([&](auto r) OCELLUS_INLINE_LAMBDA {
+  OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
     const T y = reduce_add<T>(sum[0][r] + sum[1][r]);
     c[r] = accumulate ? c[r] + y : y;
-  });
+  }
 }
 
 // m = 1.

@@ -14,7 +14,7 @@ template <class T>
   for (int i = 0; i < chains; ++i) sum[i] = vec<T>(T(i));
   vec<T> factor(T(0.999)), term(T(0.001));
   for (Index n = 0; n < iterations; ++n) {
-    unroll<chains>([&](auto i) OCELLUS_INLINE_LAMBDA { sum[i] = fma<T>(sum[i], factor, term); });
+    OCELLUS_UNROLL for (int i = 0; i < chains; ++i) sum[i] = fma<T>(sum[i], factor, term);
   }
   T total[vec<T>::size];
   for (int i = 1; i < chains; ++i) sum[0] += sum[i];

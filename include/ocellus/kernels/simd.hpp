@@ -76,15 +76,12 @@ void for_pieces(Index pieces, F&& f) {
       pieces, [](void* c, Index piece) { (*static_cast<Context*>(c)->f)(piece); }, &context);
 }
 
-// f(integral_constant<int, 0>), ..., f(integral_constant<int, N - 1>): a loop that leaves arrays in registers.
-template <int... I, class F>
-OCELLUS_INLINE constexpr void unroll_sequence(std::integer_sequence<int, I...>, F&& f) {
-  (f(std::integral_constant<int, I>{}), ...);
-}
-template <int N, class F>
-OCELLUS_INLINE constexpr void unroll(F&& f) {
-  unroll_sequence(std::make_integer_sequence<int, N>{}, f);
-}
+// Before a loop of at most 24 rounds over registers: they stay registers.
+#if defined(__clang__)
+#define OCELLUS_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define OCELLUS_UNROLL _Pragma("GCC unroll 24")
+#endif
 
 // Lanes of a comparison.
 template <class T>

@@ -49,7 +49,7 @@ namespace nn_detail {
 class ParameterList : public Visitor {
  public:
   std::vector<NamedParameter> list;
-  void parameter(const std::string& path, Parameter& p) override;
+  OCELLUS_FN void parameter(const std::string& path, Parameter& p) override;
 };
 }  // namespace nn_detail
 

@@ -85,9 +85,10 @@ struct Conv2d {
     return s;
   }
 
+  template <class T = float>  // a template: instantiated with the op, not with every include
   AnyTensor pack(int i, const AnyTensor& w, const Run& shapes, Precision) const {
     if (i != 1 || w.dtype() != DType::f32) return {};
-    const auto& kernel = kernels::table<float>();
+    const auto& kernel = kernels::table<T>();
     const kernels::ConvShape s = sizes(shapes.in[0].shape, w.shape(), shapes.out[0].shape);
     Tensor packed(Shape{kernel.conv_packed_size(s)});
     kernel.conv_pack(s, static_cast<const float*>(w.raw()), packed.data());

@@ -68,9 +68,10 @@ struct Linear {
     return y;
   }
 
+  template <class T = float>  // a template: instantiated with the op, not with every include
   AnyTensor pack(int i, const AnyTensor& w, const Run&, Precision) const {
     if (i != 1 || w.dtype() != DType::f32) return {};
-    const auto& kernel = kernels::table<float>();
+    const auto& kernel = kernels::table<T>();
     const Index n = w.dim(0), k = w.dim(1);
     Tensor packed(Shape{kernel.gemm_packed_size(n, k)});
     kernel.gemm_pack(n, k, static_cast<const float*>(w.raw()), k, true, packed.data());

@@ -82,7 +82,7 @@ class SGD : public Optimizer {
   explicit SGD(const std::vector<ParameterGroup>& groups, const SGDOptions& options = {});
 
  private:
-  void update_slot(const Slot& slot, const Tensor& gradient) const override;
+  OCELLUS_FN void update_slot(const Slot& slot, const Tensor& gradient) const override;
   SGDOptions options_;
 };
 
@@ -101,7 +101,7 @@ class Adam : public Optimizer {
   explicit Adam(const std::vector<ParameterGroup>& groups, const AdamOptions& options = {});
 
  private:
-  void update_slot(const Slot& slot, const Tensor& gradient) const override;
+  OCELLUS_FN void update_slot(const Slot& slot, const Tensor& gradient) const override;
   AdamOptions options_;
 };
 
@@ -120,7 +120,7 @@ class AdamW : public Optimizer {
   explicit AdamW(const std::vector<ParameterGroup>& groups, const AdamWOptions& options = {});
 
  private:
-  void update_slot(const Slot& slot, const Tensor& gradient) const override;
+  OCELLUS_FN void update_slot(const Slot& slot, const Tensor& gradient) const override;
   AdamWOptions options_;
 };
 

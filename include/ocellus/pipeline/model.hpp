@@ -206,7 +206,9 @@ OCELLUS_FN SegmentResult Model::segment(const Image& picture) const {
     if (!counts[k]) continue;
     result.classes.push_back({static_cast<Index>(k), labels()[k], static_cast<double>(counts[k]) / static_cast<double>(result.labels.numel())});
   }
-  std::stable_sort(result.classes.begin(), result.classes.end(), [](const ClassShare& a, const ClassShare& b) { return a.share > b.share; });
+  std::sort(result.classes.begin(), result.classes.end(), [](const ClassShare& a, const ClassShare& b) {
+    return a.share > b.share || (a.share == b.share && a.id < b.id);
+  });
   result.ms.postprocess = watch.lap();
   return result;
 }
@@ -225,7 +227,9 @@ OCELLUS_FN ClassifyResult Model::classify(const Image& picture, Index top) const
   for (Index k = 0; k < logits.numel(); ++k) {
     result.top.push_back({k, labels()[static_cast<std::size_t>(k)], std::exp(static_cast<double>(logits[k] - largest)) / sum});
   }
-  std::stable_sort(result.top.begin(), result.top.end(), [](const ClassScore& a, const ClassScore& b) { return a.score > b.score; });
+  std::sort(result.top.begin(), result.top.end(), [](const ClassScore& a, const ClassScore& b) {
+    return a.score > b.score || (a.score == b.score && a.id < b.id);
+  });
   result.top.resize(static_cast<std::size_t>(std::clamp<Index>(top, 1, logits.numel())));
   result.ms.postprocess = watch.lap();
   return result;
