@@ -184,3 +184,26 @@ TEST_CASE("a traced training step gives the eager gradients, bit for bit") {
     CHECK(max_difference(planned.norm.running_mean, eager.norm.running_mean) == 0);
   }
 }
+
+TEST_CASE("rules leave a linear map alone that reads another's output in another shape") {
+  const NoGrad no_grad;
+  const auto same = [](const Tensor& a, const Tensor& b) {
+    REQUIRE(a.shape() == b.shape());
+    double worst = 0;
+    for (Index i = 0; i < a.numel(); ++i) worst = std::max(worst, std::abs(static_cast<double>(a[i] - b[i])));
+    CHECK(worst < 1e-5);
+  };
+  const Tensor x = random_tensor<float>({5, 4}, 1), w1 = random_tensor<float>({8, 4}, 2), w2 = random_tensor<float>({3, 4}, 3);
+  const auto reshaped = [&](const Tensor& t) { return linear(reshape(linear(t, w1), {10, 4}), w2); };
+  same(run(Plan(optimize(trace(reshaped, x.shape()))), x), reshaped(x));
+
+  const Tensor one = Tensor::full({2}, 1.5f), half = Tensor::full({2}, 0.5f);
+  const auto normed = [&](const Tensor& t) {
+    return batch_norm(reshape(linear(t, w1), {5, 2, 2, 2}), one, half, half, one);
+  };
+  same(run(Plan(optimize(trace(normed, x.shape()))), x), normed(x));
+
+  const Tensor image = random_tensor<float>({1, 4, 4, 4}, 4), w3 = random_tensor<float>({16, 16}, 5);
+  const auto resized = [&](const Tensor& t) { return linear(reshape(resize(t, {8, 8}), {1, 4, 4, 16}), w3); };
+  same(run(Plan(optimize(trace(resized, image.shape()))), image), resized(image));
+}

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -45,12 +46,26 @@ struct Context {
   bool training = false;
   RandomKey random;  // seed and step of training; stream: the next random op's number
   std::vector<ModuleFrame> modules;
+  Index parameter_room = std::numeric_limits<Index>::max();  // what ParameterLimit leaves
 };
 
 Context& context();
 
 // The checkpoint path of the innermost running module, looked up from the outermost; empty outside of modules. For errors and traces.
 std::string module_path();
+
+// While it lives this thread's constructors make parameters of at most so many elements, else they throw ConfigError: a hostile
+// configuration costs an exception, not the memory.
+class ParameterLimit {
+ public:
+  explicit ParameterLimit(Index elements) : before_(std::exchange(context().parameter_room, elements)) {}
+  ~ParameterLimit() { context().parameter_room = before_; }
+  ParameterLimit(const ParameterLimit&) = delete;
+  ParameterLimit& operator=(const ParameterLimit&) = delete;
+
+ private:
+  Index before_;
+};
 
 // Nothing is recorded while it lives.
 class NoGrad {

@@ -114,9 +114,26 @@ class Visitor {
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_AUTOGRAD)
+#include <ocellus/core/error.hpp>
+
 namespace ocellus {
 
-OCELLUS_FN Parameter::Parameter(const Shape& shape, bool trainable) : Tensor(shape) { set_trainable(trainable); }
+namespace autograd_detail {
+
+// The shape, once ParameterLimit has room for it and for the module around it.
+OCELLUS_FN const Shape& admitted(const Shape& shape) {
+  constexpr Index module_elements = 1024;
+  Index& room = context().parameter_room;
+  if (shape.numel() > room - module_elements) {
+    throw ConfigError("a parameter of shape " + shape.str() + " is more than the weights can fill");
+  }
+  room -= shape.numel() + module_elements;
+  return shape;
+}
+
+}  // namespace autograd_detail
+
+OCELLUS_FN Parameter::Parameter(const Shape& shape, bool trainable) : Tensor(autograd_detail::admitted(shape)) { set_trainable(trainable); }
 
 OCELLUS_FN Parameter::Parameter(const Parameter& other)
     : Tensor(other ? other.clone() : Tensor()), buffer_(other.buffer_), file_dtype_(other.file_dtype_), file_view_(other.file_view_) {

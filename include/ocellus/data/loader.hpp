@@ -3,13 +3,8 @@
 // number of threads.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
-#include <exception>
-#include <map>
 #include <memory>
-#include <mutex>
-#include <thread>
 #include <vector>
 
 #include <ocellus/core/tensor.hpp>
@@ -60,34 +55,26 @@ class Loader {
   void seek(Index epoch, Index number = 0);
 
  private:
-  struct Made {
-    Batch batch;
-    std::exception_ptr error;
-  };
+  class Workers;
 
-  void start();
-  void stop();
-  void work();
-  Made attempt(Index position) const;
+  Batch make_at(Index position) const { return make(position / batches_per_epoch(), position % batches_per_epoch()); }
 
   std::shared_ptr<const Dataset> dataset_;
   LoaderOptions options_;
-
-  std::vector<std::thread> threads_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<Index, Made> ready_;  // by position: epoch * batches_per_epoch + number
-  Index wanted_ = 0;             // what next() returns next
-  Index begun_ = 0;              // what a thread takes up next
-  bool stopping_ = false;
+  Index wanted_ = 0;  // what next() returns next: epoch * batches_per_epoch + number
+  std::unique_ptr<Workers> workers_;
 };
 
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_DATA)
 #include <algorithm>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include <ocellus/core/error.hpp>
@@ -101,6 +88,75 @@ inline constexpr std::uint64_t augment_stream = 0x6175676d656e7421;
 
 }  // namespace data_detail
 
+// Threads that make batches ahead. Position p waits in place p modulo `prefetch` until next() takes it.
+class Loader::Workers {
+ public:
+  explicit Workers(const Loader& loader)
+      : loader_(loader), places_(static_cast<std::size_t>(loader.options_.prefetch)), wanted_(loader.wanted_), begun_(loader.wanted_) {
+    for (int i = 0; i < loader.options_.workers; ++i) threads_.emplace_back([this] { work(); });
+  }
+  ~Workers() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    changed_.notify_all();
+    for (std::thread& t : threads_) t.join();
+  }
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+
+  Batch next() {
+    std::unique_lock lock(mutex_);
+    Made& place = at(wanted_);
+    changed_.wait(lock, [&] { return place.done; });
+    const Made made = std::exchange(place, Made{});
+    ++wanted_;
+    lock.unlock();
+    changed_.notify_all();
+    if (made.error) std::rethrow_exception(made.error);
+    return made.batch;
+  }
+
+ private:
+  struct Made {
+    Batch batch;
+    std::exception_ptr error;
+    bool done = false;
+  };
+
+  Made& at(Index position) { return places_[static_cast<std::size_t>(position) % places_.size()]; }
+
+  void work() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [&] { return stopping_ || begun_ < wanted_ + loader_.options_.prefetch; });
+      if (stopping_) return;
+      const Index position = begun_++;
+      lock.unlock();
+      Made made;
+      try {
+        made.batch = loader_.make_at(position);
+      } catch (...) {
+        made.error = std::current_exception();
+      }
+      made.done = true;
+      lock.lock();
+      at(position) = std::move(made);
+      changed_.notify_all();
+    }
+  }
+
+  const Loader& loader_;
+  std::vector<std::thread> threads_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Made> places_;
+  Index wanted_;  // what next() returns next
+  Index begun_;   // what a thread takes up next
+  bool stopping_ = false;
+};
+
 OCELLUS_FN Loader::Loader(std::shared_ptr<const Dataset> dataset, const LoaderOptions& options)
     : dataset_(std::move(dataset)), options_(options) {
   if (options.batch < 1 || options.workers < 0 || options.prefetch < 1) {
@@ -113,7 +169,7 @@ OCELLUS_FN Loader::Loader(std::shared_ptr<const Dataset> dataset, const LoaderOp
   }
 }
 
-OCELLUS_FN Loader::~Loader() { stop(); }
+OCELLUS_FN Loader::~Loader() = default;
 
 OCELLUS_FN Index Loader::batches_per_epoch() const {
   return (dataset_->size() + (options_.drop_last ? 0 : options_.batch - 1)) / options_.batch;
@@ -173,66 +229,16 @@ OCELLUS_FN Batch Loader::make(Index epoch, Index number) const {
   return batch;
 }
 
-OCELLUS_FN Loader::Made Loader::attempt(Index position) const {
-  Made made;
-  try {
-    made.batch = make(position / batches_per_epoch(), position % batches_per_epoch());
-  } catch (...) {
-    made.error = std::current_exception();
-  }
-  return made;
-}
-
 OCELLUS_FN Batch Loader::next() {
-  if (options_.workers == 0) {
-    const Index position = wanted_++;
-    return make(position / batches_per_epoch(), position % batches_per_epoch());
-  }
-  if (threads_.empty()) start();
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return ready_.count(wanted_) > 0; });
-  Made made = std::move(ready_.extract(wanted_).mapped());
+  if (options_.workers == 0) return make_at(wanted_++);
+  if (!workers_) workers_ = std::make_unique<Workers>(*this);
   ++wanted_;
-  lock.unlock();
-  changed_.notify_all();
-  if (made.error) std::rethrow_exception(made.error);
-  return std::move(made.batch);
+  return workers_->next();
 }
 
 OCELLUS_FN void Loader::seek(Index epoch, Index number) {
-  stop();
-  wanted_ = begun_ = epoch * batches_per_epoch() + number;
-}
-
-OCELLUS_FN void Loader::start() {
-  begun_ = wanted_;
-  for (int i = 0; i < options_.workers; ++i) threads_.emplace_back([this] { work(); });
-}
-
-OCELLUS_FN void Loader::stop() {
-  {
-    const std::lock_guard lock(mutex_);
-    stopping_ = true;
-  }
-  changed_.notify_all();
-  for (std::thread& t : threads_) t.join();
-  threads_.clear();
-  ready_.clear();
-  stopping_ = false;
-}
-
-OCELLUS_FN void Loader::work() {
-  std::unique_lock lock(mutex_);
-  for (;;) {
-    changed_.wait(lock, [&] { return stopping_ || begun_ < wanted_ + options_.prefetch; });
-    if (stopping_) return;
-    const Index position = begun_++;
-    lock.unlock();
-    Made made = attempt(position);
-    lock.lock();
-    ready_.emplace(position, std::move(made));
-    changed_.notify_all();
-  }
+  workers_.reset();
+  wanted_ = epoch * batches_per_epoch() + number;
 }
 
 }  // namespace ocellus

@@ -54,7 +54,7 @@ OCELLUS_FN AnyTensor fold_batch_norm(GraphBuilder& builder, const AnyOp& op, Inp
   if (!p) return {};
   std::vector<AnyTensor> list = builder.inputs(*p);
   const bool linear_epilogue = p->op.as<op::Linear>() ? p->op.as<op::Linear>()->epilogue.empty() : p->op.as<op::Conv2d>()->epilogue.empty();
-  if (!linear_epilogue || (list.size() > 3 && list[3])) return {};
+  if (!linear_epilogue || (list.size() > 3 && list[3]) || in[0].dim(-1) != builder.output_of(*p).dim(-1)) return {};
   for (std::size_t i = 1; i < 5; ++i) {
     if (in[i].symbolic()) return {};
   }
@@ -71,7 +71,7 @@ OCELLUS_FN AnyTensor fold_batch_norm(GraphBuilder& builder, const AnyOp& op, Inp
   list[1] = f(list[1]) * reshape(scale, per_row);
   list.resize(std::max<std::size_t>(list.size(), 3));
   list[2] = shift;
-  return again(p->op, list);
+  return again(AnyOp(p->op), list).reshaped(in[0].shape());
 }
 
 OCELLUS_FN AnyTensor drop_identity_resize(GraphBuilder&, const AnyOp& op, Inputs in) {
@@ -105,7 +105,7 @@ OCELLUS_FN AnyTensor split_linear_over_concat(GraphBuilder& builder, const AnyOp
 OCELLUS_FN AnyTensor linear_before_resize(GraphBuilder& builder, const AnyOp& op, Inputs in) {
   if (!plain_linear(op, in) || in[0].rank() != 4) return {};
   const Node* p = builder.only_use_of<op::Resize>(in[0]);
-  if (!p || p->in.size() > 1) return {};
+  if (!p || p->in.size() > 1 || !(in[0].shape() == builder.output_of(*p).shape())) return {};
   std::vector<AnyTensor> list(in.begin(), in.end());
   list[0] = builder.inputs(*p)[0];
   if (list[0].rank() != 4 || list[0].shape().rows() >= in[0].shape().rows()) return {};
@@ -118,7 +118,7 @@ OCELLUS_FN AnyTensor linear_before_resize(GraphBuilder& builder, const AnyOp& op
 OCELLUS_FN AnyTensor merge_linears(GraphBuilder& builder, const AnyOp& op, Inputs in) {
   if (!op.as<op::Linear>() || in[1].symbolic()) return {};
   const Node* p = builder.only_use_of<op::Linear>(in[0]);
-  if (!p) return {};
+  if (!p || in[0].dim(-1) != builder.output_of(*p).dim(-1)) return {};
   const std::vector<AnyTensor> inner = builder.inputs(*p);
   if (!plain_linear(p->op, inner) || inner[1].symbolic()) return {};
   const Tensor w1 = f(inner[1]), w2 = f(in[1]);

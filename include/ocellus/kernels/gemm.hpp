@@ -287,6 +287,14 @@ struct GemmJob {
   Epilogue<T> epilogue = {};
 };
 
+// Rows of A that are done at once for every panel of B: less than half of a small L2 cache, so that a B larger than the
+// cache is read again as rarely as can be.
+template <class T>
+Index block_rows(Index k) {
+  constexpr Index elements = Index{400 * 1024} / static_cast<Index>(sizeof(T));
+  return larger(96, smaller(192, elements / larger(1, smaller(k, 1024))));
+}
+
 // Rows [m0, m1) and panels [p0, p1) of a product.
 template <class T>
 void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1) {
@@ -331,7 +339,7 @@ template <class T>
 void gemm_blocks(const GemmJob<T>& g) {
   const Index panels = Panels<T>(g.n).count;
   const Index threads = g.m * g.n * g.k < 65536 ? 1 : num_threads();
-  const Index row_blocks = ceil_div(g.m, 96);
+  const Index row_blocks = ceil_div(g.m, block_rows<T>(g.k));
   const Index panel_groups = threads == 1 ? 1 : smaller(panels, ceil_div(8 * threads, row_blocks));
   const auto block = [&](Index piece) {
     const Index i = piece / panel_groups;

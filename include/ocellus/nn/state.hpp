@@ -152,6 +152,8 @@ OCELLUS_FN LoadReport load_parameters(const std::vector<NamedParameter>& paramet
       report.ignored.push_back(p.name + ": not in the file, counts from the start");
     } else if (!t) {
       missing.push_back(p.name);
+    } else if (!counter && t->dtype() != DType::f32 && t->dtype() != DType::f64 && t->dtype() != DType::f16 && t->dtype() != DType::bf16) {
+      mismatched.push_back(p.name + ": the file has " + name_of(t->dtype()) + ", the model needs f32, f64, f16 or bf16");
     } else if (!(t->shape() == p.parameter->file_shape())) {
       mismatched.push_back(p.name + ": the file has " + t->shape().str() + ", the model needs " + p.parameter->file_shape().str());
     } else if (t->dtype() != p.parameter->file_dtype()) {
@@ -177,7 +179,7 @@ OCELLUS_FN LoadReport load_parameters(const std::vector<NamedParameter>& paramet
     std::string text = source + ": the weights do not fit the model";
     nn_detail::append_section(text, "missing in the file", missing);
     nn_detail::append_section(text, "unexpected in the file", unexpected);
-    nn_detail::append_section(text, "of another shape", mismatched);
+    nn_detail::append_section(text, "of another shape or type", mismatched);
     throw ConfigError(text);
   }
   for (const NamedParameter& p : parameters) {

@@ -145,19 +145,31 @@ OCELLUS_FN bool exists(const std::string& path) {
 OCELLUS_FN Model open_bytes(const ModelBytes& files, const std::string& name, const std::string& prefix, const Limits& limits) {
   const auto text = [](const Bytes& b) { return std::string_view(reinterpret_cast<const char*>(b.data()), b.size()); };
   const Json config = Json::parse(text(files.config), prefix + "config.json", limits);
+  const NamedTensors weights = read_safetensors(files.weights, prefix + "model.safetensors", limits);
+  // A little more than the file holds, so that a model that does not fit it is reported key by key.
+  Index elements = Index{64} << 20;
+  for (const NamedTensor& t : weights) elements += 2 * t.tensor.numel();
   std::shared_ptr<Network> network;
   {
     const SkipInit skip;
+    const ParameterLimit limit(elements);
     network = make_network(config);
   }
-  const NamedTensors weights = read_safetensors(files.weights, prefix + "model.safetensors", limits);
   LoadReport report = load_parameters(network->parameters(), weights, network->ignored_keys(), prefix + "model.safetensors");
   const auto field = weights.metadata.find("license");
   const std::string license = field != weights.metadata.end() ? field->second : config.get<std::string>("license", "");
   const Preprocess preprocess = files.preprocessor.size()
-                                    ? read_preprocessor(Json::parse(text(files.preprocessor), prefix + "preprocessor_config.json", limits))
+                                    ? read_preprocessor(Json::parse(text(files.preprocessor), prefix + "preprocessor_config.json", limits), default_preprocess(config))
                                     : default_preprocess(config);
   return Model(network, preprocess, name, std::move(report), license);
+}
+
+// An answer made of NaN would look like one.
+OCELLUS_FN void require_finite(const Tensor& logits, const std::string& name) {
+  const auto bad = std::find_if(logits.begin(), logits.end(), [](float x) { return !std::isfinite(x); });
+  if (bad == logits.end()) return;
+  throw Error(name + ": logit " + std::to_string(bad - logits.begin()) + " of " + logits.shape().str() +
+              " is not finite; the weights are damaged or the picture's values are out of range");
 }
 
 }  // namespace pipeline_detail
@@ -197,6 +209,7 @@ OCELLUS_FN SegmentResult Model::segment(const Image& picture) const {
   result.ms.preprocess = watch.lap();
   const Tensor logits = run(input);
   result.ms.model = watch.lap();
+  pipeline_detail::require_finite(logits, name_);
   result.picture = picture;
   result.class_count = static_cast<Index>(labels().size());
   result.labels = label_map(logits, picture.size());
@@ -221,11 +234,12 @@ OCELLUS_FN ClassifyResult Model::classify(const Image& picture, Index top) const
   result.ms.preprocess = watch.lap();
   const Tensor logits = run(input);
   result.ms.model = watch.lap();
-  const float largest = *std::max_element(logits.begin(), logits.end());
+  pipeline_detail::require_finite(logits, name_);
+  const double largest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
   double sum = 0;
-  for (float x : logits) sum += std::exp(static_cast<double>(x - largest));
+  for (float x : logits) sum += std::exp(static_cast<double>(x) - largest);
   for (Index k = 0; k < logits.numel(); ++k) {
-    result.top.push_back({k, labels()[static_cast<std::size_t>(k)], std::exp(static_cast<double>(logits[k] - largest)) / sum});
+    result.top.push_back({k, labels()[static_cast<std::size_t>(k)], std::exp(static_cast<double>(logits[k]) - largest) / sum});
   }
   std::sort(result.top.begin(), result.top.end(), [](const ClassScore& a, const ClassScore& b) {
     return a.score > b.score || (a.score == b.score && a.id < b.id);

@@ -7,8 +7,9 @@
 
 namespace ocellus {
 
-// Throws FileError naming the element for a field that is malformed or asks for something the library does not do.
-Preprocess read_preprocessor(const Json& json);
+// What the file leaves out is as in `defaults`. Throws FileError naming the element for a field that is malformed or asks for something
+// the library does not do, and for an image processor that it does not know.
+Preprocess read_preprocessor(const Json& json, const Preprocess& defaults);
 void write_preprocessor(JsonWriter& json, const Preprocess& preprocess);
 
 // For a model directory without the file: the reference's defaults for config.json's model_type.
@@ -51,10 +52,32 @@ OCELLUS_FN std::array<float, 3> channel_values(const Json& json, std::string_vie
   return result;
 }
 
+// Whether the image processor that the file names looks at do_center_crop; a file without a name may be ours.
+OCELLUS_FN bool processor_crops(const Json& json) {
+  struct Processor {
+    std::string_view name;
+    bool crops;
+  };
+  static constexpr Processor known[] = {{"SegformerImageProcessor", false}, {"SegformerFeatureExtractor", false}, {"ViTImageProcessor", false},
+                                        {"ViTFeatureExtractor", false},     {"DeiTImageProcessor", true},         {"DeiTFeatureExtractor", true},
+                                        {"BitImageProcessor", true},        {"CLIPImageProcessor", true},         {"CLIPFeatureExtractor", true}};
+  for (const char* key : {"image_processor_type", "feature_extractor_type"}) {
+    const std::string type = json.get<std::string>(key, "");
+    if (type.empty()) continue;
+    const std::string_view name = std::string_view(type).substr(0, type.ends_with("Fast") ? type.size() - 4 : type.size());
+    for (const Processor& p : known) {
+      if (p.name == name) return p.crops;
+    }
+    json.at(key).fail("this image processor is unknown; the library has those of SegFormer, ViT, DeiT, BiT and CLIP");
+  }
+  return true;
+}
+
 }  // namespace pipeline_detail
 
-OCELLUS_FN Preprocess read_preprocessor(const Json& json) {
-  Preprocess p;
+OCELLUS_FN Preprocess read_preprocessor(const Json& json, const Preprocess& defaults) {
+  Preprocess p = defaults;
+  const bool crops = pipeline_detail::processor_crops(json);
   if (json.has("size") && !json.at("size").is_null()) {
     const Json size = json.at("size");
     if (size.is_object() && size.has("shortest_edge")) {
@@ -68,7 +91,7 @@ OCELLUS_FN Preprocess read_preprocessor(const Json& json) {
   const Index filter = json.get<Index>("resample", 2);
   if (filter < 0 || filter > 4) json.at("resample").fail("must be one of Pillow's filters 0 to 4; got " + std::to_string(filter));
   p.filter = static_cast<Filter>(filter);
-  p.do_center_crop = json.get<bool>("do_center_crop", false);
+  p.do_center_crop = crops && json.get<bool>("do_center_crop", false);
   if (p.do_center_crop) p.crop_size = pipeline_detail::size(json.at("crop_size"));
   p.do_rescale = json.get<bool>("do_rescale", true);
   p.rescale_factor = json.get<double>("rescale_factor", p.rescale_factor);

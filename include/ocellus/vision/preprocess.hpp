@@ -72,6 +72,7 @@ inline Tensor to_tensor(const Image& image, const Preprocess& options = {}, Inde
 #include <vector>
 
 #include <ocellus/core/error.hpp>
+#include <ocellus/io/limits.hpp>
 #include <ocellus/runtime/parallel.hpp>
 #include <ocellus/vision/geometry.hpp>
 
@@ -126,12 +127,21 @@ OCELLUS_FN Image letterbox(const Image& image, Index height, Index width, std::u
 }
 
 OCELLUS_FN Image prepare(const Image& image, const Preprocess& options) {
+  const auto limited = [](Size2 size) {
+    if (size.h * size.w > Limits{}.image_pixels) {
+      throw UsageError("prepare: the preprocessing asks for " + size.str() + " pixels; at most " +
+                       std::to_string(Limits{}.image_pixels) + " are made");
+    }
+    return size;
+  };
+  if (options.resize == ResizePolicy::stretch || options.resize == ResizePolicy::letterbox) limited(options.size);
+  if (options.do_center_crop) limited(options.crop_size);
   Image result = image.packed();
   switch (options.resize) {
     case ResizePolicy::none: break;
     case ResizePolicy::stretch: result = resize(result, options.size.h, options.size.w, options.filter); break;
     case ResizePolicy::shortest_edge: {
-      const Size2 size = vision_detail::shortest_edge_size(image.size(), options.shortest_edge);
+      const Size2 size = limited(vision_detail::shortest_edge_size(image.size(), options.shortest_edge));
       result = resize(result, size.h, size.w, options.filter);
       break;
     }

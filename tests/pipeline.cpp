@@ -1,0 +1,166 @@
+// A model directory, opened: preprocessor files as the reference reads them, weights and configurations that do not fit,
+// memory instead of files.
+#include <doctest/doctest.h>
+
+#include <limits>
+
+#include <ocellus/io.hpp>
+#include <ocellus/pipeline.hpp>
+
+#include "io_support.hpp"
+
+using namespace ocellus;
+using namespace io_test;
+
+namespace {
+
+const char* const vit_config = R"({"model_type": "vit", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+  "intermediate_size": 16, "image_size": 16, "patch_size": 8, "num_labels": 3})";
+
+Json json(std::string_view text) { return Json::parse(text, "config.json"); }
+
+// What the reference's processor of this model does with a file of this text.
+Preprocess preprocessor(const char* text, const char* config = vit_config) {
+  return read_preprocessor(Json::parse(text, "preprocessor_config.json"), default_preprocess(json(config)));
+}
+
+NamedTensors weights_of(Network& network) {
+  NamedTensors tensors;
+  for (const NamedParameter& p : network.parameters()) tensors.add(p.name, to_file(*p.parameter));
+  return tensors;
+}
+
+ModelBytes files_of(std::string_view config, const NamedTensors& weights, std::string_view processor = {}) {
+  const TemporaryFolder folder;
+  write_safetensors(folder / "w", weights);
+  ModelBytes files;
+  files.config = bytes_of(config);
+  files.weights = bytes_of(content_of(folder / "w"));
+  if (!processor.empty()) files.preprocessor = bytes_of(processor);
+  return files;
+}
+
+std::string error_of_open(const ModelBytes& files) {
+  try {
+    open(files);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+Image gradient_picture(Size2 size) {
+  Image image(size, 3);
+  std::uint8_t* p = image.writable();
+  for (Index i = 0; i < size.h * size.w * 3; ++i) p[i] = static_cast<std::uint8_t>(i * 7 % 251);
+  return image;
+}
+
+}  // namespace
+
+TEST_CASE("what a preprocessor file leaves out is the reference's default for the model") {
+  const char* const segformer = R"({"model_type": "segformer"})";
+  const Preprocess vit = preprocessor("{}"), seg = preprocessor("{}", segformer);
+  CHECK(vit.size == Size2(16));
+  CHECK(vit.mean[0] == 0.5f);
+  CHECK(vit.std[2] == 0.5f);
+  CHECK(seg.size == Size2(512));
+  CHECK(seg.mean[0] == 0.485f);
+  CHECK(preprocessor(R"({"image_mean": null, "size": 32})").mean[1] == 0.5f);
+  CHECK(preprocessor(R"({"size": 32})").size == Size2(32));
+  CHECK(preprocessor(R"({"size": {"height": 20, "width": 30}})").size == Size2(20, 30));
+  CHECK(preprocessor(R"({"size": {"shortest_edge": 24}})").resize == ResizePolicy::shortest_edge);
+  CHECK(preprocessor(R"({"do_resize": false})").resize == ResizePolicy::none);
+  CHECK(preprocessor(R"({"image_mean": [0.1]})").mean[2] == 0.1f);
+}
+
+TEST_CASE("only processors that crop crop") {
+  const char* const crop = R"("do_center_crop": true, "crop_size": 12})";
+  const auto crops = [&](const std::string& type) {
+    return preprocessor(("{\"image_processor_type\": \"" + type + "\", " + crop).c_str()).do_center_crop;
+  };
+  CHECK(!crops("ViTImageProcessor"));
+  CHECK(!crops("ViTImageProcessorFast"));
+  CHECK(!crops("SegformerFeatureExtractor"));
+  CHECK(crops("DeiTImageProcessor"));
+  CHECK(crops("CLIPImageProcessorFast"));
+  CHECK(preprocessor((std::string("{") + crop).c_str()).do_center_crop);
+  CHECK(contains(file_error_of([&] { crops("ConvNextImageProcessor"); }), "image_processor_type: this image processor is unknown"));
+}
+
+TEST_CASE("a preprocessor file that cannot be followed is refused with its element") {
+  struct Row {
+    const char *text, *expected;
+  };
+  const Row rows[] = {
+      {R"({"image_mean": [0.5, 0.5]})", "image_mean: must have one or three elements"},
+      {R"({"image_std": [0, 1, 1]})", "image_std: must be finite and positive"},
+      {R"({"size": 0})", "size: must lie between 1 and 16384"},
+      {R"({"size": {"height": 3}})", "size: the key \"width\" is missing"},
+      {R"({"resample": 9})", "resample: must be one of Pillow's filters"},
+      {R"({"do_center_crop": true})", "the key \"crop_size\" is missing"},
+  };
+  for (const Row& row : rows) CHECK(contains(file_error_of([&] { preprocessor(row.text); }), row.expected));
+  Preprocess huge;
+  huge.size = 16384;
+  CHECK_THROWS_WITH_AS(prepare(gradient_picture(4), huge), doctest::Contains("at most 100000000 are made"), UsageError);
+}
+
+TEST_CASE("a model opens from memory as from its directory") {
+  const auto network = make_network(json(vit_config));
+  const TemporaryFolder folder;
+  save_model(folder.path(), *network, {.size = 16});
+  const Model from_files = open(folder.path());
+  ModelBytes files;
+  files.config = bytes_of(content_of(folder / "config.json"));
+  files.weights = bytes_of(content_of(folder / "model.safetensors"));
+  files.preprocessor = bytes_of(content_of(folder / "preprocessor_config.json"));
+  const Model from_memory = open(files);
+  const Image picture = gradient_picture({21, 34});
+  const ClassifyResult a = from_files.classify(picture, 3), b = from_memory.classify(picture, 3);
+  REQUIRE(a.top.size() == 3);
+  double sum = 0;
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(a.top[i].id == b.top[i].id);
+    CHECK(a.top[i].score == b.top[i].score);
+    sum += a.top[i].score;
+  }
+  CHECK(sum == doctest::Approx(1));
+  CHECK_THROWS_WITH_AS(from_files.segment(picture), doctest::Contains("is a vit model for the task 'classify'"), UsageError);
+}
+
+TEST_CASE("weights that do not fit are refused key by key") {
+  const auto network = make_network(json(vit_config));
+  const NamedTensors good = weights_of(*network);
+  const auto replaced = [&](const AnyTensor& tensor, const std::string& name = "classifier.bias") {
+    NamedTensors changed;
+    for (const NamedTensor& t : good) changed.add(t.name, t.name == "classifier.bias" ? tensor : t.tensor);
+    if (name != "classifier.bias") changed.add(name, tensor);
+    return changed;
+  };
+  CHECK(error_of_open(files_of(vit_config, good)) == "accepted");
+  CHECK(error_of_open(files_of(vit_config, replaced(convert(Tensor({3}), DType::bf16)))) == "accepted");
+  CHECK(error_of_open(files_of(vit_config, replaced(convert(Tensor({3}), DType::f64)))) == "accepted");
+  for (const DType type : {DType::u8, DType::i64}) {
+    const std::string error = error_of_open(files_of(vit_config, replaced(convert(Tensor({3}), type))));
+    CHECK(contains(error, "classifier.bias: the file has " + std::string(name_of(type)) + ", the model needs f32, f64, f16 or bf16"));
+  }
+  CHECK(contains(error_of_open(files_of(vit_config, replaced(Tensor({4})))), "classifier.bias: the file has (4), the model needs (3)"));
+  CHECK(contains(error_of_open(files_of(vit_config, replaced(Tensor({3}), "classifier.bios"))), "unexpected in the file (1)"));
+}
+
+TEST_CASE("a configuration that asks for more than the weights hold costs an exception, not the memory") {
+  const auto network = make_network(json(vit_config));
+  const char* const hostile = R"({"model_type": "vit", "hidden_size": 65536, "num_hidden_layers": 1000, "num_attention_heads": 2,
+    "intermediate_size": 1048576, "image_size": 16, "patch_size": 8, "num_labels": 3})";
+  CHECK(contains(error_of_open(files_of(hostile, weights_of(*network))), "is more than the weights can fill"));
+}
+
+TEST_CASE("logits that are not finite are an error, not an answer") {
+  const auto network = make_network(json(vit_config));
+  for (const NamedParameter& p : network->parameters()) {
+    if (p.name == "classifier.bias") (*p.parameter)[1] = std::numeric_limits<float>::quiet_NaN();
+  }
+  const Model model = open(files_of(vit_config, weights_of(*network)));
+  CHECK_THROWS_WITH_AS(model.classify(gradient_picture(16)), doctest::Contains("logit 1 of (1, 3) is not finite"), Error);
+}
