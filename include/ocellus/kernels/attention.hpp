@@ -258,7 +258,8 @@ void attention(const Attention<T>& p) {
   }
 }
 
-// Query rows [first, last) of one head: writes their dq, adds to dk and dv (keys rounded up to 6, padded dim).
+// Query rows [first, last) of one head: writes their dq, adds to dk and dv (keys rounded up to 6, padded dim); those that
+// p does not want are left out.
 template <class T>
 void attention_backward_rows(const AttentionBackward<T>& p, const AttentionSizes<T>& z, const PackedHead<T>& packed,
                              AttentionHead at, Index first, Index last, T* dk, T* dv) {
@@ -308,15 +309,21 @@ void attention_backward_rows(const AttentionBackward<T>& p, const AttentionSizes
           store<T>(g + i, e * (load(g + i) - rest));
         }
       }
-      attention_product<true>(tiles, z.dim, keys, AttentionLeft<T>{gradient, score_ld, 1}, packed.keys + key * z.dim,
-                              z.dim, dq, z.dim);
+      if (p.dq) {
+        attention_product<true>(tiles, z.dim, keys, AttentionLeft<T>{gradient, score_ld, 1}, packed.keys + key * z.dim,
+                                z.dim, dq, z.dim);
+      }
       const Index key_tiles = round_up(keys, attention_tile_rows);
-      attention_product<true>(key_tiles, z.dim, rows, AttentionLeft<T>{probability, 1, score_ld}, dy, z.dim,
-                              dv + key * z.dim, z.dim);
-      attention_product<true>(key_tiles, z.dim, rows, AttentionLeft<T>{gradient, 1, score_ld}, q, z.dim,
-                              dk + key * z.dim, z.dim);
+      if (p.dv) {
+        attention_product<true>(key_tiles, z.dim, rows, AttentionLeft<T>{probability, 1, score_ld}, dy, z.dim,
+                                dv + key * z.dim, z.dim);
+      }
+      if (p.dk) {
+        attention_product<true>(key_tiles, z.dim, rows, AttentionLeft<T>{gradient, 1, score_ld}, q, z.dim,
+                                dk + key * z.dim, z.dim);
+      }
     }
-    for (Index r = 0; r < rows; ++r) {
+    for (Index r = 0; p.dq && r < rows; ++r) {
       T* out = p.dq + at_q + r * f.row_q;
       const T* from = dq + r * z.dim;
       each_vector<T>(0, f.dim, [=](Index i, auto lanes) OCELLUS_INLINE_LAMBDA {
@@ -388,21 +395,16 @@ void attention_backward(const AttentionBackward<T>& p) {
         const Index head = i / f.keys;
         const Index key = i % f.keys;
         const AttentionHead at = attention_head(f, from + head);
-        T* dk = p.dk + at.b * f.batch_k + at.h * f.dim + key * f.row_k;
-        T* dv = p.dv + at.b * f.batch_v + at.h * f.dim + key * f.row_v;
+        const auto sum_runs = [=](const T* first, T scale, T* out) {
+          each_vector<T>(0, f.dim, [=](Index c, auto lanes) OCELLUS_INLINE_LAMBDA {
+            vec<T> sum(T(0));
+            for (Index r = 0; r < runs; ++r) sum += load_n(first + r * 2 * partial_size + c, lanes);
+            store_n(out + c, sum * vec<T>(scale), lanes);
+          });
+        };
         const T* first = partial(head, 0) + key * z.dim;
-        const vec<T> scale(f.scale);
-        each_vector<T>(0, f.dim, [=](Index c, auto lanes) OCELLUS_INLINE_LAMBDA {
-          vec<T> k(T(0));
-          vec<T> v(T(0));
-          for (Index r = 0; r < runs; ++r) {
-            const T* in = first + r * 2 * partial_size + c;
-            k += load_n(in, lanes);
-            v += load_n(in + partial_size, lanes);
-          }
-          store_n(dk + c, k * scale, lanes);
-          store_n(dv + c, v, lanes);
-        });
+        if (p.dk) sum_runs(first, f.scale, p.dk + at.b * f.batch_k + at.h * f.dim + key * f.row_k);
+        if (p.dv) sum_runs(first + partial_size, T(1), p.dv + at.b * f.batch_v + at.h * f.dim + key * f.row_v);
       }
     });
   }

@@ -111,8 +111,10 @@ OCELLUS_FN std::string nearest(const std::string& name, const std::vector<std::s
   return best;
 }
 
+inline constexpr std::size_t most_shown = 12;  // keys of a section
+
 OCELLUS_FN void append_section(std::string& report, const char* title, const std::vector<std::string>& lines) {
-  constexpr std::size_t shown = 12;
+  constexpr std::size_t shown = most_shown;
   if (lines.empty()) return;
   report += "\n  " + std::string(title) + " (" + std::to_string(lines.size()) + "):";
   for (std::size_t i = 0; i < std::min(lines.size(), shown); ++i) report += "\n    " + lines[i];
@@ -170,10 +172,11 @@ OCELLUS_FN LoadReport load_parameters(const std::vector<NamedParameter>& paramet
       report.ignored.push_back(t.name + ": " + rule->reason);
     }
   }
-  unused = unexpected;
-  for (std::string& name : missing) {
-    const std::string near = nn_detail::nearest(name, unused);
-    if (!near.empty()) name += "   (the file has " + near + ")";
+  constexpr std::size_t compared = 1000;  // names to look for a near one in; a damaged file may have millions
+  unused.assign(unexpected.begin(), unexpected.begin() + static_cast<std::ptrdiff_t>(std::min(compared, unexpected.size())));
+  for (std::size_t i = 0; i < std::min(missing.size(), nn_detail::most_shown); ++i) {
+    const std::string near = nn_detail::nearest(missing[i], unused);
+    if (!near.empty()) missing[i] += "   (the file has " + near + ")";
   }
   if (!missing.empty() || !unexpected.empty() || !mismatched.empty()) {
     std::string text = source + ": the weights do not fit the model";

@@ -40,6 +40,7 @@ struct Attention {
     r.require(q[0] == k[0] && q[2] == k[2], "batch and channels of q and k must be equal");
     r.require(heads > 0 && q[2] % heads == 0, "heads must divide the channels");
     r.require(k[1] > 0, "there must be at least one key");
+    r.require(scale > 0, "scale must be positive");
     return q;
   }
   std::vector<Shape> aux(const Run& r) const { return {{r.in[0].shape[0], heads, r.in[0].shape[1]}}; }
