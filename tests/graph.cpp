@@ -207,3 +207,20 @@ TEST_CASE("rules leave a linear map alone that reads another's output in another
   const auto resized = [&](const Tensor& t) { return linear(reshape(resize(t, {8, 8}), {1, 4, 4, 16}), w3); };
   same(run(Plan(optimize(trace(resized, image.shape()))), image), resized(image));
 }
+
+TEST_CASE("one constant that two calls pack differently is packed twice") {
+  const NoGrad no_grad;
+  const auto check = [](const auto& model, const Tensor& x) {
+    const Tensor expected = model(x), got = run(Plan(trace(model, x.shape())), x);
+    REQUIRE(got.shape() == expected.shape());
+    for (Index i = 0; i < got.numel(); ++i) REQUIRE(got[i] == doctest::Approx(expected[i]).epsilon(1e-4));
+  };
+  const Tensor w = random_tensor<float>({64, 32}, 1), kernel = random_tensor<float>({16, 3, 3, 8}, 2);
+  check([&](const Tensor& x) { return linear(relu(linear(x, w)), reshape(w, {32, 64})); }, random_tensor<float>({5, 32}, 3));
+  check(
+      [&](const Tensor& x) {
+        const Tensor grouped = conv2d(x, kernel, Tensor(), {.groups = 2});
+        return concat<float>({grouped, conv2d(slice(x, -1, 0, 8), kernel, Tensor(), {.groups = 1})}, -1);
+      },
+      random_tensor<float>({1, 6, 6, 16}, 4));
+}

@@ -164,3 +164,32 @@ TEST_CASE("logits that are not finite are an error, not an answer") {
   const Model model = open(files_of(vit_config, weights_of(*network)));
   CHECK_THROWS_WITH_AS(model.classify(gradient_picture(16)), doctest::Contains("logit 1 of (1, 3) is not finite"), Error);
 }
+
+TEST_CASE("weights in shards are one model") {
+  const auto network = make_network(json(vit_config));
+  const NamedTensors all = weights_of(*network);
+  const TemporaryFolder folder;
+  folder.write("config.json", vit_config);
+  NamedTensors parts[2];
+  JsonWriter index;
+  index.begin_object().key("weight_map").begin_object();
+  std::size_t i = 0;
+  for (const NamedTensor& t : all) {
+    parts[i % 2].add(t.name, t.tensor);
+    index.field(t.name, i++ % 2 ? "b.safetensors" : "a.safetensors");
+  }
+  folder.write("model.safetensors.index.json", index.end_object().end_object().str());
+  write_safetensors(folder / "a.safetensors", parts[0]);
+  CHECK(contains(file_error_of([&] { open(folder.path()); }), "b.safetensors"));
+  write_safetensors(folder / "b.safetensors", parts[1]);
+  const Image picture = gradient_picture(16);
+  const Model sharded = open(folder.path()), whole = open(files_of(vit_config, all));
+  CHECK(sharded.classify(picture).top[0].score == whole.classify(picture).top[0].score);
+  folder.write("model.safetensors.index.json", R"({"weight_map": {"x": "../a.safetensors"}})");
+  CHECK(contains(file_error_of([&] { open(folder.path()); }), "is not a file of this directory"));
+}
+
+TEST_CASE("a model whose outputs have no names is refused") {
+  const char* const config = R"({"model_type": "mlp", "sizes": [4, 50], "num_labels": 2})";
+  CHECK(contains(error_of_open(files_of(config, {})), "got 50 outputs and 2 labels"));
+}

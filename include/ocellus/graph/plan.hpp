@@ -106,7 +106,10 @@ OCELLUS_FN Plan::Plan(Graph graph, Precision precision) : graph_(std::move(graph
 OCELLUS_FN void Plan::pack_constants(Precision precision) {
   struct Packed {
     int value;
+    Shape shape;  // a reshaped view of a value packs differently
+    std::size_t input;
     const OpInfo* op;
+    std::string attributes;
     int made;
   };
   std::vector<Packed> packed;
@@ -117,9 +120,11 @@ OCELLUS_FN void Plan::pack_constants(Precision precision) {
     for (std::size_t i = 0; i < n.in.size(); ++i) {
       Edge& e = n.in[i];
       if (e.value < 0 || !graph_.values[graph_detail::at(e.value)].constant()) continue;
-      auto found = std::find_if(packed.begin(), packed.end(), [&](const Packed& p) { return p.value == e.value && p.op == &n.op.info(); });
+      auto found = std::find_if(packed.begin(), packed.end(), [&](const Packed& p) {
+        return p.value == e.value && p.shape == e.spec.shape && p.input == i && p.op == &n.op.info() && p.attributes == n.op.attributes();
+      });
       if (found == packed.end()) {
-        found = packed.insert(found, {e.value, &n.op.info(), -1});
+        found = packed.insert(found, {e.value, e.spec.shape, i, &n.op.info(), n.op.attributes(), -1});
         const AnyTensor t = pack(n.op.get(), static_cast<int>(i), graph_.values[graph_detail::at(e.value)].handle.reshaped(e.spec.shape), shapes, precision);
         if (t) {
           found->made = static_cast<int>(graph_.values.size());

@@ -53,6 +53,10 @@ OCELLUS_FN void MlpConfig::write(JsonWriter& json) const {
 
 OCELLUS_FN Mlp::Mlp(const MlpConfig& c) : config(c) {
   if (c.sizes.size() < 2) throw ConfigError("mlp: sizes must name at least the inputs and the outputs");
+  if (c.sizes.back() != static_cast<Index>(c.labels.size())) {
+    throw ConfigError("mlp: the last of sizes must be the number of labels; got " + std::to_string(c.sizes.back()) + " outputs and " +
+                      std::to_string(c.labels.size()) + " labels");
+  }
   for (std::size_t i = 0; i + 1 < c.sizes.size(); ++i) layers.emplace_back(c.sizes[i], c.sizes[i + 1]);
 }
 

@@ -29,8 +29,9 @@ class Network {
   virtual std::unique_ptr<Network> clone() const = 0;
   virtual const std::vector<std::string>& labels() const = 0;
   virtual Index in_channels() const = 0;
-  // Label value that the loss leaves out; -1: none.
+  // Label value that the loss leaves out, -1: none. Kept in config.json by models that segment; others have none.
   virtual Index ignore_index() const = 0;
+  virtual void set_ignore_index(Index value) = 0;
   // Keys that a checkpoint may hold and the model does not use.
   virtual std::span<const IgnoredKey> ignored_keys() const = 0;
   // The members of config.json after model_type.
@@ -115,6 +116,9 @@ class NetworkOf final : public Network {
   const std::vector<std::string>& labels() const override { return model_.config.labels; }
   Index in_channels() const override { return Facts::channels(model_.config); }
   Index ignore_index() const override { return Facts::ignore_index(model_.config); }
+  void set_ignore_index(Index value) override {
+    if constexpr (Facts::task == Task::segment) model_.config.semantic_loss_ignore_index = value;
+  }
   std::span<const IgnoredKey> ignored_keys() const override { return Facts::ignored; }
   void write_config(JsonWriter& json) const override { model_.config.write(json); }
 

@@ -175,7 +175,8 @@ OCELLUS_FN LoadReport load_parameters(const std::vector<NamedParameter>& paramet
   constexpr std::size_t compared = 1000;  // names to look for a near one in; a damaged file may have millions
   unused.assign(unexpected.begin(), unexpected.begin() + static_cast<std::ptrdiff_t>(std::min(compared, unexpected.size())));
   for (std::size_t i = 0; i < std::min(missing.size(), nn_detail::most_shown); ++i) {
-    const std::string near = nn_detail::nearest(missing[i], unused);
+    const auto prefixed = std::find_if(unexpected.begin(), unexpected.end(), [&](const std::string& u) { return u.ends_with("." + missing[i]); });
+    const std::string near = prefixed != unexpected.end() ? *prefixed : nn_detail::nearest(missing[i], unused);
     if (!near.empty()) missing[i] += "   (the file has " + near + ")";
   }
   if (!missing.empty() || !unexpected.empty() || !mismatched.empty()) {

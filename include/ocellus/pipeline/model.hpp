@@ -95,7 +95,8 @@ class Model {
   Runner runner_;
 };
 
-// Opens a directory with config.json, model.safetensors and preprocessor_config.json. Throws FileError, ConfigError.
+// Opens a directory with config.json, model.safetensors (or its shards and their index) and preprocessor_config.json. Throws FileError,
+// ConfigError.
 Model open(const std::string& directory, const Limits& limits = {});
 Model open(const ModelBytes& files, const std::string& name = "(memory)", const Limits& limits = {});
 
@@ -142,30 +143,67 @@ OCELLUS_FN bool exists(const std::string& path) {
   return stat(path.c_str(), &info) == 0;
 }
 
-OCELLUS_FN Model open_bytes(const ModelBytes& files, const std::string& name, const std::string& prefix, const Limits& limits) {
-  const auto text = [](const Bytes& b) { return std::string_view(reinterpret_cast<const char*>(b.data()), b.size()); };
-  const Json config = Json::parse(text(files.config), prefix + "config.json", limits);
-  const NamedTensors weights = read_safetensors(files.weights, prefix + "model.safetensors", limits);
+OCELLUS_FN std::string_view text_of(const Bytes& b) { return {reinterpret_cast<const char*>(b.data()), b.size()}; }
+
+// `weights_name` names the weights in errors.
+OCELLUS_FN Model assemble(const ModelBytes& files, const NamedTensors& weights, const std::string& name, const std::string& prefix,
+                          const std::string& weights_name, const Limits& limits) {
+  const Json config = Json::parse(text_of(files.config), prefix + "config.json", limits);
   // A little more than the file holds, so that a model that does not fit it is reported key by key.
   Index elements = Index{64} << 20;
   for (const NamedTensor& t : weights) elements += 2 * t.tensor.numel();
   std::shared_ptr<Network> network;
-  {
+  try {
     const SkipInit skip;
     const ParameterLimit limit(elements);
     network = make_network(config);
+  } catch (const ConfigError& error) {
+    const std::string what = error.what();
+    throw ConfigError(prefix + (what.starts_with("config.json: ") ? "" : "config.json: ") + what);
   }
-  LoadReport report = load_parameters(network->parameters(), weights, network->ignored_keys(), prefix + "model.safetensors");
+  LoadReport report = load_parameters(network->parameters(), weights, network->ignored_keys(), weights_name);
   const auto field = weights.metadata.find("license");
   const std::string license = field != weights.metadata.end() ? field->second : config.get<std::string>("license", "");
-  const Preprocess preprocess = files.preprocessor.size()
-                                    ? read_preprocessor(Json::parse(text(files.preprocessor), prefix + "preprocessor_config.json", limits), default_preprocess(config))
-                                    : default_preprocess(config);
+  Preprocess preprocess = default_preprocess(config);
+  if (files.preprocessor.size()) {
+    preprocess = read_preprocessor(Json::parse(text_of(files.preprocessor), prefix + "preprocessor_config.json", limits), preprocess);
+  }
   return Model(network, preprocess, name, std::move(report), license);
 }
 
+// Weights in several files, listed in model.safetensors.index.json as {"weight_map": {"key": "file", …}}.
+OCELLUS_FN NamedTensors read_shards(const std::string& prefix, const Limits& limits) {
+  const Json map = Json::read(prefix + "model.safetensors.index.json", limits).at("weight_map");
+  std::vector<std::string> files;
+  for (const std::string& key : map.keys()) files.push_back(map.get<std::string>(key));
+  std::sort(files.begin(), files.end());
+  files.erase(std::unique(files.begin(), files.end()), files.end());
+  NamedTensors all;
+  for (const std::string& file : files) {
+    if (file.find('/') != std::string::npos) map.fail("\"" + file + "\" is not a file of this directory");
+    const NamedTensors part = read_safetensors(prefix + file, limits);
+    for (const auto& [key, value] : part.metadata) all.metadata[key] = value;
+    for (const NamedTensor& t : part) {
+      if (all.find(t.name)) throw FileError(prefix + file, "the tensor " + t.name + " is in another shard, too");
+      all.add(t.name, t.tensor);
+    }
+  }
+  return all;
+}
+
+OCELLUS_FN Image low_bytes(const BasicTensor<std::int64_t>& labels) {
+  Image image({labels.dim(0), labels.dim(1)}, 1);
+  std::uint8_t* pixel = image.writable();
+  for (Index i = 0; i < labels.numel(); ++i) pixel[i] = static_cast<std::uint8_t>(labels[i] & 255);
+  return image;
+}
+
 // An answer made of NaN would look like one.
-OCELLUS_FN void require_finite(const Tensor& logits, const std::string& name) {
+OCELLUS_FN void check_logits(const Tensor& logits, const Network& network, const std::string& name) {
+  if (logits.dim(-1) != static_cast<Index>(network.labels().size())) {
+    throw ConfigError(name + ": the model gives " + std::to_string(logits.dim(-1)) + " logits for " + std::to_string(network.labels().size()) +
+                      " labels");
+  }
   const auto bad = std::find_if(logits.begin(), logits.end(), [](float x) { return !std::isfinite(x); });
   if (bad == logits.end()) return;
   throw Error(name + ": logit " + std::to_string(bad - logits.begin()) + " of " + logits.shape().str() +
@@ -175,16 +213,18 @@ OCELLUS_FN void require_finite(const Tensor& logits, const std::string& name) {
 }  // namespace pipeline_detail
 
 OCELLUS_FN Image SegmentResult::label_image() const {
-  Image image({labels.dim(0), labels.dim(1)}, 1);
-  std::uint8_t* pixel = image.writable();
-  for (Index i = 0; i < labels.numel(); ++i) {
-    if (labels[i] > 255) throw UsageError("label_image: class " + std::to_string(labels[i]) + " does not fit 8 bits; read `labels` instead");
-    pixel[i] = static_cast<std::uint8_t>(labels[i]);
+  const std::int64_t largest = *std::max_element(labels.begin(), labels.end());
+  if (largest > 255) {
+    throw Error("label_image: class " + std::to_string(largest) + " does not fit the 8 bits of a pixel; the model has " +
+                std::to_string(class_count) + " classes");
   }
-  return image;
+  return pipeline_detail::low_bytes(labels);
 }
 
-OCELLUS_FN Image SegmentResult::overlay() const { return ocellus::overlay(picture.to_rgb(), label_image(), default_palette(class_count)); }
+// Classes beyond the 256th share the colours of the first.
+OCELLUS_FN Image SegmentResult::overlay() const {
+  return ocellus::overlay(picture.to_rgb(), pipeline_detail::low_bytes(labels), default_palette(std::min<Index>(class_count, 256)));
+}
 OCELLUS_FN void SegmentResult::save_labels(const std::string& path) const { write_png(path, label_image()); }
 OCELLUS_FN void SegmentResult::save_overlay(const std::string& path) const { write_png(path, overlay()); }
 
@@ -209,7 +249,7 @@ OCELLUS_FN SegmentResult Model::segment(const Image& picture) const {
   result.ms.preprocess = watch.lap();
   const Tensor logits = run(input);
   result.ms.model = watch.lap();
-  pipeline_detail::require_finite(logits, name_);
+  pipeline_detail::check_logits(logits, *network_, name_);
   result.picture = picture;
   result.class_count = static_cast<Index>(labels().size());
   result.labels = label_map(logits, picture.size());
@@ -234,7 +274,7 @@ OCELLUS_FN ClassifyResult Model::classify(const Image& picture, Index top) const
   result.ms.preprocess = watch.lap();
   const Tensor logits = run(input);
   result.ms.model = watch.lap();
-  pipeline_detail::require_finite(logits, name_);
+  pipeline_detail::check_logits(logits, *network_, name_);
   const double largest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
   double sum = 0;
   for (float x : logits) sum += std::exp(static_cast<double>(x) - largest);
@@ -257,13 +297,20 @@ OCELLUS_FN Model open(const std::string& directory, const Limits& limits) {
                                                       prefix + "model.safetensors` of weights_tools");
   }
   files.config = read_file(prefix + "config.json", limits);
-  files.weights = map_file(prefix + "model.safetensors", limits);
-  if (pipeline_detail::exists(prefix + "preprocessor_config.json")) files.preprocessor = read_file(prefix + "preprocessor_config.json", limits);
-  return pipeline_detail::open_bytes(files, directory, prefix, limits);
+  if (pipeline_detail::exists(prefix + "preprocessor_config.json")) {
+    files.preprocessor = read_file(prefix + "preprocessor_config.json", limits);
+    if (files.preprocessor.empty()) throw FileError(prefix + "preprocessor_config.json", "is empty");
+  }
+  if (!pipeline_detail::exists(prefix + "model.safetensors") && pipeline_detail::exists(prefix + "model.safetensors.index.json")) {
+    return pipeline_detail::assemble(files, pipeline_detail::read_shards(prefix, limits), directory, prefix, directory, limits);
+  }
+  const std::string weights = prefix + "model.safetensors";
+  return pipeline_detail::assemble(files, read_safetensors(map_file(weights, limits), weights, limits), directory, prefix, weights, limits);
 }
 
 OCELLUS_FN Model open(const ModelBytes& files, const std::string& name, const Limits& limits) {
-  return pipeline_detail::open_bytes(files, name, name + ": ", limits);
+  const std::string weights = name + ": model.safetensors";
+  return pipeline_detail::assemble(files, read_safetensors(files.weights, weights, limits), name, name + ": ", weights, limits);
 }
 
 OCELLUS_FN void save_model(const std::string& directory, Network& network, const Preprocess& preprocess, DType dtype) {
