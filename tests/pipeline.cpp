@@ -193,3 +193,42 @@ TEST_CASE("a model whose outputs have no names is refused") {
   const char* const config = R"({"model_type": "mlp", "sizes": [4, 50], "num_labels": 2})";
   CHECK(contains(error_of_open(files_of(config, {})), "got 50 outputs and 2 labels"));
 }
+
+TEST_CASE("a preprocessor file says what is written into it") {
+  Preprocess p;
+  p.resize = ResizePolicy::shortest_edge;
+  p.shortest_edge = 40;
+  p.filter = Filter::bicubic;
+  p.do_center_crop = true;
+  p.crop_size = {20, 30};
+  p.do_rescale = false;
+  p.rescale_factor = 0.5;
+  p.do_normalize = false;
+  p.mean = {0.1f, 0.2f, 0.3f};
+  p.std = {0.4f, 0.5f, 0.6f};
+  p.flip_channel_order = true;
+  const auto written = [](const Preprocess& x) {
+    JsonWriter json;
+    write_preprocessor(json, x);
+    return json.str();
+  };
+  const Preprocess q = read_preprocessor(json(written(p)), {});
+  CHECK(written(q) == written(p));
+  CHECK(q.flip_channel_order);
+  p.resize = ResizePolicy::letterbox;
+  CHECK_THROWS_AS(written(p), UsageError);
+}
+
+TEST_CASE("saved weights keep their licence") {
+  const auto network = make_network(json(vit_config));
+  const TemporaryFolder folder;
+  save_model(folder.path(), *network, {.size = 16}, {.license = "cc-by-nc-4.0"});
+  CHECK(open(folder.path()).license() == "cc-by-nc-4.0");
+}
+
+TEST_CASE("variants check what they are asked for") {
+  const std::vector<std::string> labels = {"a", "b"};
+  CHECK_THROWS_WITH_AS(make_network("vit-tiny", labels, 3, 8, -1), doctest::Contains("must not be smaller than patch_size"), ConfigError);
+  CHECK_THROWS_WITH_AS(make_network("lenet", labels, 1, 4, -1), doctest::Contains("image_size must be at least 12"), ConfigError);
+  CHECK(make_network("mlp", labels, 3, {5, 7}, -1)->in_channels() == 3);
+}

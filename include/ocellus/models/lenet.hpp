@@ -21,8 +21,8 @@ struct LeNetConfig {
 
   static LeNetConfig from_json(const Json& json);
   void write(JsonWriter& json) const;
-  // Side of the last feature map.
-  Index map_size() const { return (image_size / 2 - 4) / 2; }
+  // Side of the last feature map. Throws ConfigError for a picture that leaves none.
+  Index map_size() const;
 };
 
 struct LeNet : Module<LeNet> {
@@ -39,6 +39,8 @@ struct LeNet : Module<LeNet> {
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_MODELS)
+#include <ocellus/core/error.hpp>
+
 namespace ocellus {
 
 OCELLUS_FN LeNetConfig LeNetConfig::from_json(const Json& json) {
@@ -47,6 +49,11 @@ OCELLUS_FN LeNetConfig LeNetConfig::from_json(const Json& json) {
   c.num_channels = config::integer(json, "num_channels", c.num_channels, 1, 4096);
   c.image_size = config::integer(json, "image_size", c.image_size, 12, 4096);
   return c;
+}
+
+OCELLUS_FN Index LeNetConfig::map_size() const {
+  if (image_size < 12) throw ConfigError("lenet: image_size must be at least 12; got " + std::to_string(image_size));
+  return (image_size / 2 - 4) / 2;
 }
 
 OCELLUS_FN void LeNetConfig::write(JsonWriter& json) const {

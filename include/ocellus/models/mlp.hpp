@@ -15,6 +15,7 @@ namespace ocellus {
 struct MlpConfig {
   std::vector<Index> sizes = {2, 16, 16, 2};  // inputs, hidden layers…, outputs
   Act activation = Act::relu;
+  Index num_channels = 1;  // of pictures
   std::vector<std::string> labels = config::default_labels(2);
 
   static MlpConfig from_json(const Json& json);
@@ -43,11 +44,12 @@ OCELLUS_FN MlpConfig MlpConfig::from_json(const Json& json) {
   c.labels = config::labels(json);
   c.sizes = config::integers(json, "sizes", c.sizes, 1, 1 << 24, true);
   c.activation = config::activation(json, "hidden_act", c.activation);
+  c.num_channels = config::integer(json, "num_channels", c.num_channels, 1, 4096);
   return c;
 }
 
 OCELLUS_FN void MlpConfig::write(JsonWriter& json) const {
-  json.field("sizes", sizes).field("hidden_act", config::name_of(activation));
+  json.field("sizes", sizes).field("hidden_act", config::name_of(activation)).field("num_channels", num_channels);
   config::write_labels(json, labels);
 }
 

@@ -96,7 +96,7 @@ struct Traits<Mlp> {
   static constexpr const char* model_type = "mlp";
   static constexpr Task task = Task::classify;
   static constexpr std::span<const IgnoredKey> ignored{};
-  static Index channels(const Config&) { return 1; }
+  static Index channels(const Config& c) { return c.num_channels; }
   static Index ignore_index(const Config&) { return -1; }
 };
 
@@ -174,7 +174,7 @@ OCELLUS_FN std::unique_ptr<Network> make_lenet(const Request& r) {
 }
 OCELLUS_FN std::unique_ptr<Network> make_mlp(const Request& r) {
   const Index inputs = r.size.h * r.size.w * r.channels;
-  return std::make_unique<NetworkOf<Mlp>>(MlpConfig{.sizes = {inputs, 128, static_cast<Index>(r.labels.size())}, .labels = r.labels});
+  return std::make_unique<NetworkOf<Mlp>>(MlpConfig{.sizes = {inputs, 128, static_cast<Index>(r.labels.size())}, .num_channels = r.channels, .labels = r.labels});
 }
 
 struct Variant {

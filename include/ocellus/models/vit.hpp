@@ -47,6 +47,8 @@ struct Config {
     return c;
   }
 
+  // Patches of image_size. Throws ConfigError if there are none.
+  Size2 grid() const;
   static Config from_json(const Json& json);
   void write(JsonWriter& json) const;
 
@@ -206,12 +208,19 @@ using ViTConfig = vit::Config;
 
 namespace ocellus::vit {
 
+OCELLUS_FN Size2 Config::grid() const {
+  if (image_size.h < patch_size || image_size.w < patch_size) {
+    throw ConfigError("vit: image_size must not be smaller than patch_size; got " + image_size.str() + " and " + std::to_string(patch_size));
+  }
+  return {image_size.h / patch_size, image_size.w / patch_size};
+}
+
 OCELLUS_FN Embeddings::Embeddings(const Config& c)
     : cls_token(Shape{1, 1, c.hidden_size}),
-      position_embeddings(Shape{1, 1 + (c.image_size.h / c.patch_size) * (c.image_size.w / c.patch_size), c.hidden_size}),
+      position_embeddings(Shape{1, 1 + c.grid().h * c.grid().w, c.hidden_size}),
       patch_embeddings(c),
       dropout(c.hidden_dropout_prob),
-      grid(c.image_size.h / c.patch_size, c.image_size.w / c.patch_size) {}
+      grid(c.grid()) {}
 
 OCELLUS_FN Tensor Embeddings::positions(Size2 patches) const {
   if (patches == grid) return position_embeddings;

@@ -100,8 +100,13 @@ class Model {
 Model open(const std::string& directory, const Limits& limits = {});
 Model open(const ModelBytes& files, const std::string& name = "(memory)", const Limits& limits = {});
 
-// Writes such a directory: floats as `dtype` (f32, bf16, f16). The directory must exist.
-void save_model(const std::string& directory, Network& network, const Preprocess& preprocess, DType dtype = DType::f32);
+struct SaveOptions {
+  DType dtype = DType::f32;  // of floats in the file: f32, bf16, f16
+  std::string license = {};  // of the weights, kept in their metadata
+};
+
+// Writes such a directory, which must exist.
+void save_model(const std::string& directory, Network& network, const Preprocess& preprocess, const SaveOptions& options = {});
 
 }  // namespace ocellus
 
@@ -313,7 +318,7 @@ OCELLUS_FN Model open(const ModelBytes& files, const std::string& name, const Li
   return pipeline_detail::assemble(files, read_safetensors(files.weights, weights, limits), name, name + ": ", weights, limits);
 }
 
-OCELLUS_FN void save_model(const std::string& directory, Network& network, const Preprocess& preprocess, DType dtype) {
+OCELLUS_FN void save_model(const std::string& directory, Network& network, const Preprocess& preprocess, const SaveOptions& options) {
   JsonWriter config(2);
   config.begin_object().field("model_type", network.model_type());
   network.write_config(config);
@@ -322,8 +327,9 @@ OCELLUS_FN void save_model(const std::string& directory, Network& network, const
   write_preprocessor(preprocessor, preprocess);
   NamedTensors weights;
   weights.metadata["format"] = "pt";
+  if (!options.license.empty()) weights.metadata["license"] = options.license;
   for (const NamedParameter& p : network.parameters()) {
-    weights.add(p.name, to_file(*p.parameter, p.parameter->file_dtype() == DType::f32 ? dtype : p.parameter->file_dtype()));
+    weights.add(p.name, to_file(*p.parameter, p.parameter->file_dtype() == DType::f32 ? options.dtype : p.parameter->file_dtype()));
   }
   const auto write_text = [&](const char* name, const std::string& text) { write_file_atomically(directory + "/" + name, text + "\n"); };
   write_safetensors(directory + "/model.safetensors", weights);

@@ -10,6 +10,7 @@ namespace ocellus {
 // What the file leaves out is as in `defaults`. Throws FileError naming the element for a field that is malformed or asks for something
 // the library does not do, and for an image processor that it does not know.
 Preprocess read_preprocessor(const Json& json, const Preprocess& defaults);
+// Throws UsageError for what the file cannot say: a letterbox.
 void write_preprocessor(JsonWriter& json, const Preprocess& preprocess);
 
 // For a model directory without the file: the reference's defaults for config.json's model_type.
@@ -22,6 +23,8 @@ Size2 input_size(const Preprocess& preprocess, Size2 fallback);
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_PIPELINE)
 #include <cmath>
+
+#include <ocellus/core/error.hpp>
 
 namespace ocellus {
 namespace pipeline_detail {
@@ -103,6 +106,7 @@ OCELLUS_FN Preprocess read_preprocessor(const Json& json, const Preprocess& defa
 }
 
 OCELLUS_FN void write_preprocessor(JsonWriter& json, const Preprocess& p) {
+  if (p.resize == ResizePolicy::letterbox) throw UsageError("write_preprocessor: preprocessor_config.json has no letterbox");
   const bool edge = p.resize == ResizePolicy::shortest_edge;
   json.begin_object().field("do_resize", p.resize != ResizePolicy::none).key("size").begin_object();
   if (edge) {
@@ -114,6 +118,7 @@ OCELLUS_FN void write_preprocessor(JsonWriter& json, const Preprocess& p) {
   if (p.do_center_crop) json.key("crop_size").begin_object().field("height", p.crop_size.h).field("width", p.crop_size.w).end_object();
   json.field("do_rescale", p.do_rescale).field("rescale_factor", p.rescale_factor).field("do_normalize", p.do_normalize);
   json.field("image_mean", std::vector<float>(p.mean.begin(), p.mean.end())).field("image_std", std::vector<float>(p.std.begin(), p.std.end()));
+  json.field("do_flip_channel_order", p.flip_channel_order);
   json.end_object();
 }
 

@@ -54,6 +54,7 @@ struct TrainOptions {
   bool keep_memory =
       true;  // tells glibc, for the whole process, to keep freed memory: the next step needs as much again
   DType weights_dtype = DType::f32;  // in model.safetensors: f32, bf16 or f16
+  std::string license = {};          // of the saved weights: that of those the training starts from, and of the data
 };
 
 struct TrainProgress {
@@ -249,7 +250,7 @@ class Run {
     if (!options_.out.empty() && last_saved < step_) save();
     if (ema_) ema_->swap();
     if (!options_.out.empty()) {
-      save_model(options_.out, network_, options_.preprocess, options_.weights_dtype);
+      save_model(options_.out, network_, options_.preprocess, {.dtype = options_.weights_dtype, .license = options_.license});
       write_file_atomically(options_.out + "/curve.svg", learning_curve(read_train_log(log_path())));
     }
     return {step_, total_, step_ == total_, last_loss_, spent_, options_.preprocess};
