@@ -183,10 +183,52 @@ TEST_CASE("an interrupted run resumes bit for bit") {
   CHECK(log.size() == 3);
   CHECK(log.back().step == 6);
   CHECK(log.back().terms.size() == 2);
+  const auto straight_log = read_train_log(folder / "straight/log.jsonl");
+  for (std::size_t i = 0; i < log.size(); ++i) {
+    CHECK(log[i].loss == straight_log[i].loss);
+    CHECK(log[i].terms == straight_log[i].terms);
+    CHECK(log[i].gradient_norm == straight_log[i].gradient_norm);
+  }
   CHECK(contains(std::string(read_file(folder / "parts/curve.svg").text()), "<svg"));
 
   options.learning_rate = 1;
-  CHECK(contains(error_of([&] { train_until(*third, options, 100, losses); }), "started with other settings"));
+  CHECK(contains(error_of([&] { train_until(*third, options, 100, losses); }), "started with other settings: learning_rate was 0.003, now it is 1"));
+}
+
+TEST_CASE("a run that is not resumed owes nothing to an old log") {
+  const Folder folder;
+  std::vector<double> losses;
+  train_until(*tiny_segformer(), recipe(folder / "run"), 100, losses);
+  fs::remove_all(folder / "run/checkpoints");
+  const double before = read_train_log(folder / "run/log.jsonl").back().seconds;
+  TrainOptions options = recipe(folder / "run");
+  options.max_steps = 2;
+  const TrainResult result = train_until(*tiny_segformer(), options, 100, losses);
+  CHECK(result.seconds < before);
+  CHECK(read_train_log(folder / "run/log.jsonl").size() == 1);
+}
+
+// Every pixel ignored.
+class Void : public Rectangles {
+ public:
+  Sample get(Index i) const override {
+    Sample s = Rectangles::get(i);
+    std::fill_n(s.mask.writable(), s.mask.height() * s.mask.width(), std::uint8_t{255});
+    return s;
+  }
+};
+
+TEST_CASE("a run that learned nothing is an error, and a model keeps the value that its training ignored") {
+  const Folder folder;
+  TrainOptions options = recipe(folder / "void");
+  options.class_weighting = ClassWeighting::none;
+  const auto network = tiny_segformer();
+  CHECK(contains(error_of([&] { train_segmenter(*network, std::make_shared<Void>(), options); }), "none of the 6 steps had a finite loss"));
+  CHECK(!fs::exists(folder / "void/model.safetensors"));
+  network->set_ignore_index(11);
+  std::vector<double> losses;
+  train_until(*network, recipe(folder / "model"), 100, losses);
+  CHECK(open(folder / "model").network().ignore_index() == 255);
 }
 
 TEST_CASE("work that an interruption threw away is done again and its time counts") {

@@ -16,7 +16,7 @@ class ClassFolder : public Dataset {
   // FileError for a folder that is no class and where there are no pictures.
   explicit ClassFolder(const std::string& root, const DatasetOptions& options = {});
   // The folder of classes for a split, in `folder` or its only subfolder; empty if there is none. Data without splits
-  // belongs to every split, with a warning.
+  // belongs to every split.
   static std::string find(const std::string& folder, const std::string& split);
 
   Index size() const override { return static_cast<Index>(pictures_.size()); }
@@ -42,7 +42,6 @@ class ClassFolder : public Dataset {
 #include <cctype>
 
 #include <ocellus/core/error.hpp>
-#include <ocellus/core/log.hpp>
 #include <ocellus/vision/image_file.hpp>
 
 namespace ocellus {
@@ -80,9 +79,7 @@ OCELLUS_FN std::string ClassFolder::find(const std::string& folder, const std::s
     if (data_detail::holds_classes(place + "/" + split)) return place + "/" + split;
   }
   for (const std::string& place : places) {
-    if (data_detail::is_split(place) || !data_detail::holds_classes(place)) continue;
-    log(LogLevel::warning, place + ": there is no folder \"" + split + "\"; all pictures are taken as this split");
-    return place;
+    if (!data_detail::is_split(place) && data_detail::holds_classes(place)) return place;
   }
   return {};
 }

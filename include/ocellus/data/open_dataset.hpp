@@ -9,12 +9,13 @@
 
 namespace ocellus {
 
-// Pictures with masks: `<split>.txt` with lines "image label". Throws UsageError naming the layouts if `folder` has
+// Pictures with masks: `<split>.txt` with lines "image label". Throws FileError naming the layouts if `folder` has
 // none of them.
 std::shared_ptr<Dataset> open_segmentation(const std::string& folder, const std::string& split,
                                            const DatasetOptions& options = {});
 
-// Pictures with classes: IDX files or one folder per class. Throws UsageError likewise.
+// Pictures with classes: IDX files or one folder per class, with a warning where those are not of this split. Throws
+// FileError likewise.
 std::shared_ptr<Dataset> open_classification(const std::string& folder, const std::string& split,
                                              const DatasetOptions& options = {});
 
@@ -22,6 +23,7 @@ std::shared_ptr<Dataset> open_classification(const std::string& folder, const st
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_DATA)
 #include <ocellus/core/error.hpp>
+#include <ocellus/core/log.hpp>
 #include <ocellus/data/class_folder.hpp>
 #include <ocellus/data/idx_folder.hpp>
 #include <ocellus/data/segmentation_folder.hpp>
@@ -32,8 +34,8 @@ OCELLUS_FN std::shared_ptr<Dataset> open_segmentation(const std::string& folder,
                                                       const DatasetOptions& options) {
   const std::string root = SegmentationFolder::find(folder, split);
   if (root.empty()) {
-    throw UsageError(folder + ": no data for segmentation; expected " + split +
-                     ".txt with lines \"image label\" here or in the only subfolder");
+    throw FileError(folder, "no data for segmentation; expected " + split +
+                                ".txt with lines \"image label\" here or in the only subfolder");
   }
   return std::make_shared<SegmentationFolder>(root, split, options);
 }
@@ -42,12 +44,17 @@ OCELLUS_FN std::shared_ptr<Dataset> open_classification(const std::string& folde
                                                         const DatasetOptions& options) {
   if (const std::string root = IdxFolder::find(folder); !root.empty())
     return std::make_shared<IdxFolder>(root, split, options);
-  if (const std::string root = ClassFolder::find(folder, split); !root.empty())
-    return std::make_shared<ClassFolder>(root, options);
-  throw UsageError(
-      folder +
-      ": no data for classification; expected IDX files (train-images-idx3-ubyte, …) or one folder per class, in " +
-      split + " or here");
+  if (const std::string root = ClassFolder::find(folder, split); !root.empty()) {
+    const auto dataset = std::make_shared<ClassFolder>(root, options);
+    if (!root.ends_with("/" + split)) {
+      log(LogLevel::warning, root + ": there is no folder \"" + split + "\"; all pictures are taken as this split");
+    }
+    return dataset;
+  }
+  throw FileError(
+      folder,
+      "no data for classification; expected IDX files (train-images-idx3-ubyte, …) or one folder per class, in " +
+          split + " or here");
 }
 
 }  // namespace ocellus

@@ -42,8 +42,8 @@ class CheckpointFolder {
   explicit CheckpointFolder(std::string folder, int keep = 2) : folder_(std::move(folder)), keep_(keep) {}
 
   void write(Index step, const Checkpoint& checkpoint) const;
-  // The newest one that is whole, with a warning for each that is not; empty if there are none. Throws FileError if all
-  // are damaged.
+  // The newest one that is whole, with a warning for each that is not; empty if there are none. Throws FileError, that
+  // of the newest, if all are damaged.
   std::optional<Checkpoint> latest() const;
   // The steps of the files that are there, ascending.
   std::vector<Index> steps() const;
@@ -177,14 +177,19 @@ OCELLUS_FN void CheckpointFolder::write(Index step, const Checkpoint& checkpoint
 
 OCELLUS_FN std::optional<Checkpoint> CheckpointFolder::latest() const {
   const std::vector<Index> all = steps();
+  std::vector<FileError> damaged;
   for (std::size_t i = all.size(); i-- > 0;) {
     try {
-      return read_checkpoint(path_of(all[i]));
+      Checkpoint checkpoint = read_checkpoint(path_of(all[i]));
+      for (const FileError& e : damaged) {
+        log(LogLevel::warning, std::string(e.what()) + "; falling back to the checkpoint before");
+      }
+      return checkpoint;
     } catch (const FileError& e) {
-      if (i == 0) throw;
-      log(LogLevel::warning, std::string(e.what()) + "; falling back to the checkpoint before");
+      damaged.push_back(e);
     }
   }
+  if (!damaged.empty()) throw damaged.front();
   return std::nullopt;
 }
 

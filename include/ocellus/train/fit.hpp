@@ -100,6 +100,7 @@ Tensor class_weights(const Dataset& dataset, Index classes, ClassWeighting weigh
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -120,6 +121,7 @@ Tensor class_weights(const Dataset& dataset, Index classes, ClassWeighting weigh
 #include <ocellus/optim/ema.hpp>
 #include <ocellus/optim/optimizer.hpp>
 #include <ocellus/pipeline/model.hpp>
+#include <ocellus/pipeline/preprocessor_config.hpp>
 #include <ocellus/runtime/clock.hpp>
 #include <ocellus/train/checkpoint.hpp>
 
@@ -144,17 +146,22 @@ class LogFile {
  public:
   explicit LogFile(std::string path) : path_(std::move(path)) {}
 
+  // Made with its first line.
+  bool exists() const {
+    std::error_code error;
+    return std::filesystem::exists(path_, error);
+  }
+  std::vector<TrainLogEntry> entries() const { return exists() ? read_train_log(path_) : std::vector<TrainLogEntry>(); }
+
   // Drops what an interrupted part wrote after the checkpoint. Returns the seconds on its last line: that time was
   // spent, too.
   double resume_at(Index step) const {
     double spent = 0;
+    if (!exists()) return spent;
     std::string kept;
-    if (std::FILE* file = std::fopen(path_.c_str(), "rb")) {
-      std::fclose(file);
-      for (const TrainLogEntry& e : read_train_log(path_)) {
-        spent = std::max(spent, e.seconds);
-        if (e.step <= step) kept += e.json() + "\n";
-      }
+    for (const TrainLogEntry& e : entries()) {
+      spent = std::max(spent, e.seconds);
+      if (e.step <= step) kept += e.json() + "\n";
     }
     write_file_atomically(path_, kept);
     return spent;
@@ -162,9 +169,18 @@ class LogFile {
 
   void append(const TrainLogEntry& entry) const {
     const std::string line = entry.json() + "\n";
+    std::error_code error;
+    const std::uintmax_t before = std::filesystem::file_size(path_, error);
     std::FILE* file = std::fopen(path_.c_str(), "ab");
     const bool written = file && std::fwrite(line.data(), 1, line.size(), file) == line.size();
-    if ((file && std::fclose(file) != 0) || !written) throw FileError(path_, "cannot be written");
+    if ((!file || std::fclose(file) == 0) && written) return;
+    // The part of a line that a full disk still took.
+    if (error) {
+      std::filesystem::remove(path_, error);
+    } else {
+      std::filesystem::resize_file(path_, before, error);
+    }
+    throw FileError(path_, "cannot be written");
   }
 
  private:
@@ -177,7 +193,21 @@ struct Window {
   double loss = 0;
   std::vector<std::pair<std::string, double>> terms;
   double gradient_norm = 0;
-  double began = 0;
+  double began = 0;  // seconds
+
+  // Everything but `began`, for a checkpoint between two lines.
+  void write(JsonWriter& json) const {
+    json.begin_object().field("steps", steps).field("loss", loss).field("gradient_norm", gradient_norm).key("terms").begin_object();
+    for (const auto& [name, sum] : terms) json.field(name, sum);
+    json.end_object().end_object();
+  }
+  void read(const Json& json) {
+    steps = json.get<Index>("steps");
+    loss = json.get<double>("loss");
+    gradient_norm = json.get<double>("gradient_norm");
+    const Json sums = json.at("terms");
+    for (Index i = 0; i < sums.size(); ++i) terms.emplace_back(sums.at(i).key(), sums.at(i).get<double>());
+  }
 
   void add(double total, const LossTerms& all, double norm) {
     ++steps;
@@ -197,6 +227,16 @@ OCELLUS_FN void keep_freed_memory() {
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   mallopt(M_TOP_PAD, 64 << 20);
 #endif
+}
+
+// The first member in which two lines of settings differ.
+OCELLUS_FN std::string first_difference(const std::string& then, const std::string& now) {
+  const Json a = Json::parse(then, "checkpoint"), b = Json::parse(now, "settings");
+  const auto text = [](const Json& json, const std::string& key) { return json.has(key) ? JsonWriter().value(json.at(key)).str() : "nothing"; };
+  for (const std::string& key : b.keys()) {
+    if (text(a, key) != text(b, key)) return key + " was " + text(a, key) + ", now it is " + text(b, key);
+  }
+  return "it knew more of them";
 }
 
 class Run {
@@ -220,6 +260,7 @@ class Run {
                  .power = options_.power};
     cross_entropy_.class_weights = class_weights(*dataset_, class_count(), options_.class_weighting);
     cross_entropy_.ignore_index = loss_ignore_index(*dataset_);
+    network_.set_ignore_index(cross_entropy_.ignore_index);
     cross_entropy_.label_smoothing = options_.label_smoothing;
     if (options_.ema_decay > 0) ema_.emplace(parameters_, EmaOptions{.decay = options_.ema_decay});
   }
@@ -247,11 +288,14 @@ class Run {
       if (callback && !callback(progress)) stopped = true;
       if (options_.max_seconds > 0 && spent_ >= options_.max_seconds) stopped = true;
     }
+    if (step_ == total_ && updates_ == 0) {
+      throw Error("train: none of the " + std::to_string(total_) + " steps had a finite loss; is every label ignored?");
+    }
     if (!options_.out.empty() && last_saved < step_) save();
     if (ema_) ema_->swap();
     if (!options_.out.empty()) {
       save_model(options_.out, network_, options_.preprocess, {.dtype = options_.weights_dtype, .license = options_.license});
-      write_file_atomically(options_.out + "/curve.svg", learning_curve(read_train_log(log_path())));
+      write_file_atomically(options_.out + "/curve.svg", learning_curve(LogFile(log_path()).entries()));
     }
     return {step_, total_, step_ == total_, last_loss_, spent_, options_.preprocess};
   }
@@ -268,8 +312,8 @@ class Run {
       throw UsageError("train: batch, epochs and log_every must be at least 1, max_steps at least 0");
     }
     if (static_cast<Index>(dataset_->classes().size()) != class_count()) {
-      throw UsageError("train: the data has " + std::to_string(dataset_->classes().size()) + " classes, the model " +
-                       std::to_string(class_count()));
+      throw ConfigError("train: the data has " + std::to_string(dataset_->classes().size()) + " classes, the model " +
+                        std::to_string(class_count()));
     }
     if (dataset_->size() == 0) throw UsageError("train: the data set is empty");
     const Sample sample = dataset_->get(0);
@@ -330,6 +374,7 @@ class Run {
       return;
     }
     skipped_ = 0;
+    ++updates_;
     optimizer_.set_learning_rate(schedule_.at(step_));
     optimizer_.step();
     if (ema_) ema_->update();
@@ -370,6 +415,9 @@ class Run {
     JsonWriter json;
     json.begin_object()
         .field("model", network_.model_type())
+        .field("parameters", parameters_.size())
+        .field("labels", network_.labels())
+        .field("ignore_index", cross_entropy_.ignore_index)
         .field("samples", dataset_->size())
         .field("total_steps", total_);
     json.field("batch", options_.batch).field("height", options_.size.h).field("width", options_.size.w);
@@ -380,7 +428,9 @@ class Run {
     json.field("seed", options_.seed).field("clip_norm", options_.clip_norm).field("ema_decay", options_.ema_decay);
     json.field("label_smoothing", options_.label_smoothing)
         .field("class_weighting", static_cast<int>(options_.class_weighting));
-    json.field("dice_weight", options_.dice_weight).field("augmentations", options_.augmentations.size()).end_object();
+    json.field("dice_weight", options_.dice_weight).field("augmentations", options_.augmentations.size()).key("preprocess");
+    write_preprocessor(json, options_.preprocess);
+    json.end_object();
     return json.str();
   }
 
@@ -393,7 +443,10 @@ class Run {
     json.begin_object().field("schema", "ocellus.checkpoint/1").field("step", step_);
     json.field("epoch", step_ / loader_->batches_per_epoch())
         .field("batch_of_epoch", step_ % loader_->batches_per_epoch());
-    json.field("seconds", spent_).field("skipped", skipped_).field("settings", settings()).end_object();
+    json.field("seconds", spent_).field("skipped", skipped_).field("updates", updates_).field("loss", last_loss_);
+    json.field("settings", settings()).key("window");
+    window_.write(json);
+    json.end_object();
     c.state = json.str();
     checkpoints().write(step_, c);
   }
@@ -409,17 +462,21 @@ class Run {
       const Json state = Json::parse(c->state, options_.out + "/checkpoints");
       const std::string then = state.get<std::string>("settings");
       if (then != settings()) {
-        throw ConfigError(options_.out + ": the run to resume was started with other settings:\n  then " + then +
-                          "\n  now  " + settings());
+        throw ConfigError(options_.out + ": the run to resume was started with other settings: " + first_difference(then, settings()));
       }
       load_parameters(parameters_, c->part("model"), {}, options_.out + "/checkpoints");
       optimizer_.load_state(c->part("optimizer"));
       if (ema_) ema_->load_state(c->part("ema"));
       step_ = state.get<Index>("step");
       skipped_ = state.get<Index>("skipped");
+      updates_ = state.get<Index>("updates");
+      last_loss_ = state.get<double>("loss");
+      window_.read(state.at("window"));
       spent_ = state.get<double>("seconds");
     }
-    spent_ = std::max(spent_, LogFile(log_path()).resume_at(step_));
+    // Without a checkpoint the run begins anew, whatever a log in the folder says.
+    const double logged = LogFile(log_path()).resume_at(step_);
+    if (c) spent_ = std::max(spent_, logged);
   }
 
   Network& network_;
@@ -436,6 +493,7 @@ class Run {
 
   Index step_ = 0;
   Index skipped_ = 0;  // in a row
+  Index updates_ = 0;  // steps that changed the weights, all parts together
   double spent_ = 0;   // seconds
   double last_loss_ = 0;
   Window window_;
