@@ -64,6 +64,7 @@ int main(int argc, char** argv) {
   options.batch = 4;
   options.size = 128;
   options.learning_rate = 1e-3;
+  options.keep_memory = true;
   options.augmentations = segmentation_augmentations(options.size);
   double first = 0, last = 0;
   train_segmenter(*network, dataset, options, [&](const TrainProgress& p) {

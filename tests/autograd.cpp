@@ -149,3 +149,19 @@ TEST_CASE("errors carry the module's path") {
   const Outer outer;
   CHECK_THROWS_WITH_AS(outer(Tensor({2, 4})), "layers.1 | linear: last axis of x must equal in_features; got x=(2, 4), weight=(3, 5)", ShapeError);
 }
+
+TEST_CASE("the harness forgets no NaN") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  CHECK(std::isnan(max_difference(Tensor({3}, {static_cast<float>(nan), 0, 0}), Tensor({3}, {1, 0, 0}))));
+  CHECK(std::isnan(max_difference(Tensor({3}, {0, 0, 0}), Tensor({3}, {0, static_cast<float>(nan), 5}))));
+  CHECK(std::isnan(max_abs(Tensor({2}, {static_cast<float>(nan), 7}))));
+}
+
+TEST_CASE("asking a value that has a history for its gradient changes nothing") {
+  Tensor x({1}, {3});
+  x.requires_grad();
+  Tensor y = x * x;
+  y.requires_grad();
+  backward(y);
+  CHECK(x.grad()[0] == 6);
+}

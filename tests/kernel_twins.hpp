@@ -56,7 +56,7 @@ double error(const std::vector<T>& got, const std::vector<double>& want) {
     }
     if (g == want[i]) continue;
     const double e = std::abs(g - want[i]) / std::fmax(1.0, std::abs(want[i]));
-    if (!(e <= worst)) worst = e;
+    if (!(e <= worst || std::isnan(worst))) worst = e;
   }
   return worst;
 }

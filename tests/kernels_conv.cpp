@@ -78,7 +78,7 @@ double relative(const std::vector<T>& got, const std::vector<double>& want) {
   double worst = 0;
   for (std::size_t i = 0; i < got.size(); ++i) {
     const double e = std::abs(static_cast<double>(got[i]) - want[i]) / largest;
-    if (!(e <= worst)) worst = e;
+    if (!(e <= worst || std::isnan(worst))) worst = e;
   }
   return worst;
 }

@@ -102,7 +102,7 @@ std::vector<T> run(const Case& c, bool& intact, double& worst) {
   worst = 0;
   for (std::size_t i = 0; i < got.size(); ++i) {
     const double e = std::abs(static_cast<double>(got[i]) - want[i]) / largest;
-    if (!(e <= worst)) worst = e;
+    if (!(e <= worst || std::isnan(worst))) worst = e;
   }
   return got;
 }

@@ -196,7 +196,7 @@ def print_result(task: Task, result: dict) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--serve", required=True, help="command of our side, for example build/bench/serve")
+    parser.add_argument("--serve", required=True, help="command of our side, for example build/bench/bench/bench_peers_serve")
     parser.add_argument("--task", nargs="+", choices=sorted(TASKS), default=sorted(TASKS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--labels", type=int, default=19, help="classes of the model (default 19)")

@@ -16,6 +16,7 @@ AnyTensor add_any(const AnyTensor& a, const AnyTensor& b);
 
 template <class T>
 BasicTensor<T>& BasicTensor<T>::requires_grad() {
+  if (record_ && record_->op) return *this;  // has a history, which stays; a leaf starts anew, without its gradient
   record_ = std::make_shared<Record>();
   record_->outputs = {spec_};
   output_ = 0;

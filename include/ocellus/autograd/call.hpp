@@ -203,7 +203,7 @@ OCELLUS_FN std::vector<AnyTensor> execute(const OpTable& table, const void* op, 
   if (phase == Phase::forward && table.info.mutates) {
     const unsigned written = table.info.mutates(op);
     for (std::size_t i = 0; i < in.size(); ++i) {
-      if (in[i] && (written & input(static_cast<int>(i)))) in[i].storage()->bump_version();
+      if (in[i] && (written & input(static_cast<int>(std::min<std::size_t>(i, 15))))) in[i].storage()->bump_version();
     }
   }
   return out;

@@ -327,11 +327,6 @@ template <class T>
 OCELLUS_INLINE T reduce_max(vec<T> x) {
   return fold_lanes<T>(x, [](const auto& a, const auto& b) OCELLUS_INLINE_LAMBDA { return a > b ? a : b; });
 }
-template <class T>
-OCELLUS_INLINE T reduce_min(vec<T> x) {
-  return -reduce_max<T>(-x);
-}
-
 // Signed integers as wide as T, lane by lane the bits of a vector.
 template <class T>
 struct bits_of {

@@ -68,7 +68,7 @@ struct Traits<SegFormer> {
   using Config = SegFormerConfig;
   static constexpr const char* model_type = "segformer";
   static constexpr Task task = Task::segment;
-  static constexpr IgnoredKey ignored[] = {{"segformer.encoder.*.num_batches_tracked", "a counter"}};
+  static constexpr std::span<const IgnoredKey> ignored{};
   static Index channels(const Config& c) { return c.num_channels; }
   static Index ignore_index(const Config& c) { return c.semantic_loss_ignore_index; }
 };

@@ -228,7 +228,7 @@ OCELLUS_FN Image SegmentResult::label_image() const {
 
 // Classes beyond the 256th share the colours of the first.
 OCELLUS_FN Image SegmentResult::overlay() const {
-  return ocellus::overlay(picture.to_rgb(), pipeline_detail::low_bytes(labels), default_palette(std::min<Index>(class_count, 256)));
+  return ocellus::overlay(picture, pipeline_detail::low_bytes(labels), default_palette(std::min<Index>(class_count, 256)));
 }
 OCELLUS_FN void SegmentResult::save_labels(const std::string& path) const { write_png(path, label_image()); }
 OCELLUS_FN void SegmentResult::save_overlay(const std::string& path) const { write_png(path, overlay()); }
@@ -255,7 +255,7 @@ OCELLUS_FN SegmentResult Model::segment(const Image& picture) const {
   const Tensor logits = run(input);
   result.ms.model = watch.lap();
   pipeline_detail::check_logits(logits, *network_, name_);
-  result.picture = picture;
+  result.picture = picture.to_rgb();  // its own pixels: the caller's may be the next frame by the time of the overlay
   result.class_count = static_cast<Index>(labels().size());
   result.labels = label_map(logits, picture.size());
   std::vector<Index> counts(labels().size());

@@ -46,13 +46,18 @@ BasicTensor<T> random_tensor(const Shape& shape, std::uint64_t seed, double low 
   return t;
 }
 
+namespace testing_detail {
+// The larger one; NaN if either is.
+inline double worse(double a, double b) { return std::isnan(a) || !(b > a || std::isnan(b)) ? a : b; }
+}  // namespace testing_detail
+
 // Largest |a − b|; NaN if any is.
 template <class T, class U>
 double max_difference(const BasicTensor<T>& a, const BasicTensor<U>& b) {
   double worst = 0;
   for (Index i = 0; i < a.numel(); ++i) {
     const double d = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
-    if (!(d <= worst)) worst = d;
+    worst = testing_detail::worse(worst, d);
   }
   return worst;
 }
@@ -60,7 +65,7 @@ template <class T>
 double max_abs(const BasicTensor<T>& a) {
   double worst = 0;
   for (Index i = 0; i < a.numel(); ++i) {
-    if (!(std::abs(static_cast<double>(a[i])) <= worst)) worst = std::abs(static_cast<double>(a[i]));
+    worst = testing_detail::worse(worst, std::abs(static_cast<double>(a[i])));
   }
   return worst;
 }
@@ -129,8 +134,7 @@ GradcheckReport gradcheck(const std::string& name, F f, const std::vector<Shape>
       x[i][j] = held - o.step;
       const double below = d::probe(f, x, o);
       x[i][j] = held;
-      const double off = std::abs((above - below) / (2 * o.step) - exact.gradients[i][j]);
-      if (!(off <= worst)) worst = off;
+      worst = d::worse(worst, std::abs((above - below) / (2 * o.step) - exact.gradients[i][j]));
     }
     const double scale = std::max(1.0, max_abs(exact.gradients[i]));
     report.worst_difference = std::max(report.worst_difference, worst / scale);

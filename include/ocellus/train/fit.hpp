@@ -51,8 +51,7 @@ struct TrainOptions {
   double max_seconds = 0;        // above 0: stop, resumably, after this much wall time, summed over all parts
   std::size_t cache_bytes = std::size_t{512} << 20;  // decoded pictures kept in memory
   int workers = 1;                                   // threads of the loader
-  bool keep_memory =
-      true;  // tells glibc, for the whole process, to keep freed memory: the next step needs as much again
+  bool keep_memory = false;  // tells glibc, for the whole process and for good, to keep freed memory: the next step needs as much again
   DType weights_dtype = DType::f32;  // in model.safetensors: f32, bf16 or f16
   std::string license = {};          // of the saved weights: that of those the training starts from, and of the data
 };
@@ -359,6 +358,7 @@ class Run {
     const Batch batch = loader_->next();
     const Training training(options_.seed, static_cast<std::uint32_t>(step_));
     optimizer_.zero_grad();
+    keep_buffers();
     const LossTerms loss = losses(batch);
     const Tensor total = loss.total();
     progress.loss = static_cast<double>(total.item());
@@ -370,6 +370,7 @@ class Run {
     }
     progress.skipped = !std::isfinite(progress.loss) || !std::isfinite(norm);
     if (progress.skipped) {
+      restore_buffers();
       skip(progress.loss, norm);
       return;
     }
@@ -379,6 +380,20 @@ class Run {
     optimizer_.step();
     if (ema_) ema_->update();
     window_.add(progress.loss, loss, norm);
+  }
+
+  // Running statistics move in the forward pass, before anybody knows that the step will be skipped.
+  void keep_buffers() {
+    buffers_.clear();
+    for (const NamedParameter& p : parameters_) {
+      if (p.parameter->is_buffer()) buffers_.push_back(p.parameter->clone());
+    }
+  }
+  void restore_buffers() {
+    std::size_t i = 0;
+    for (const NamedParameter& p : parameters_) {
+      if (p.parameter->is_buffer()) std::copy(buffers_[i].begin(), buffers_[i].end(), p.parameter->begin()), ++i;
+    }
   }
 
   void skip(double loss, double norm) {
@@ -485,6 +500,7 @@ class Run {
   std::shared_ptr<const Dataset> dataset_;
   std::vector<NamedParameter> parameters_;
   AdamW optimizer_;
+  std::vector<Tensor> buffers_;  // as they were before the step
   std::optional<Ema> ema_;
   std::optional<Loader> loader_;
   Schedule schedule_;
@@ -527,7 +543,11 @@ OCELLUS_FN Tensor class_weights(const Dataset& dataset, Index classes, ClassWeig
   for (Index i = 0; i < dataset.size(); ++i) {
     const Sample sample = dataset.get(i);
     if (sample.mask.empty()) {
-      counts.at(static_cast<std::size_t>(sample.label)) += 1;
+      if (sample.label < 0 || sample.label >= classes) {
+        throw UsageError("class_weights: " + dataset.name(i) + " has the class " + std::to_string(sample.label) + "; there are " +
+                         std::to_string(classes));
+      }
+      counts[static_cast<std::size_t>(sample.label)] += 1;
       continue;
     }
     for (Index y = 0; y < sample.mask.height(); ++y) {
@@ -539,6 +559,7 @@ OCELLUS_FN Tensor class_weights(const Dataset& dataset, Index classes, ClassWeig
   Tensor weights({classes});
   double all = 0, weighted = 0;
   for (Index c = 0; c < classes; ++c) all += counts[static_cast<std::size_t>(c)];
+  if (all == 0) throw UsageError("class_weights: no sample of the data set has a label");
   for (Index c = 0; c < classes; ++c) {
     const double share = counts[static_cast<std::size_t>(c)] / all;
     if (share > 0) weights[c] = static_cast<float>(1 / std::sqrt(share));

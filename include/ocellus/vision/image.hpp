@@ -72,6 +72,7 @@ class Image {
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_VISION)
+#include <atomic>
 #include <cstring>
 #include <string>
 
@@ -138,6 +139,7 @@ OCELLUS_FN Image Image::to_rgb() const {
 OCELLUS_FN std::uint8_t* Image::writable() {
   if (empty()) throw UsageError("Image::writable: the image is empty");
   if (!pixels_ || pixels_.use_count() > 1) *this = copy_as(channels() == 1 ? PixelOrder::grey : PixelOrder::rgb);
+  std::atomic_thread_fence(std::memory_order_acquire);  // after the reads of a copy that another thread just gave up
   return pixels_.get();
 }
 
