@@ -16,23 +16,36 @@
 
 using namespace ocellus;
 
-// Every allocation of this program is counted. g++ sees aligned_alloc and free behind the operators and takes them for a mismatch.
+// Every allocation of this program is counted; all forms are replaced, because AddressSanitizer's own do not call each other.
+// g++ sees aligned_alloc and free behind the operators and takes them for a mismatch.
 #pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 namespace {
 thread_local long allocations = 0;
-void* counted(std::size_t bytes, std::size_t alignment) {
+void* take(std::size_t bytes, std::size_t alignment = 16) noexcept {
   ++allocations;
-  void* p = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  return std::aligned_alloc(alignment, (bytes + alignment) / alignment * alignment);
+}
+void* or_throw(void* p) {
   if (!p) throw std::bad_alloc();
   return p;
 }
 }  // namespace
-void* operator new(std::size_t n) { return counted(n ? n : 1, 16); }
-void* operator new(std::size_t n, std::align_val_t a) { return counted(n ? n : 1, static_cast<std::size_t>(a)); }
+void* operator new(std::size_t n) { return or_throw(take(n)); }
+void* operator new[](std::size_t n) { return or_throw(take(n)); }
+void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return take(n); }
+void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return take(n); }
+void* operator new(std::size_t n, std::align_val_t a) { return or_throw(take(n, static_cast<std::size_t>(a))); }
+void* operator new[](std::size_t n, std::align_val_t a) { return or_throw(take(n, static_cast<std::size_t>(a))); }
 void operator delete(void* p) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
+void operator delete[](void* p, const std::nothrow_t&) noexcept { std::free(p); }
 void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 
 namespace {
 

@@ -114,7 +114,7 @@ void add_bench(CLI::App& app) {
   CLI::App* command = app.add_subcommand("bench", "How long each stage takes on this machine");
   auto o = std::make_shared<Options>();
   command->add_option("--model", o->model, "model directory")->required();
-  command->add_option("--size", o->size, "HEIGHTxWIDTH of the input (default: the model's own)");
+  command->add_option("--size", o->size, "of the input (default: the model's own)")->check(is_size());
   command->add_option("--batch", o->batch, "pictures at once")->check(CLI::Range(1, 4096));
   command->add_option("--runs", o->runs, "measured runs")->check(CLI::Range(1, 100000));
   command->add_flag("--profile", o->profile, "time, multiply-adds and bytes of every node");

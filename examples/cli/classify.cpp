@@ -19,6 +19,7 @@ struct Options {
 void classify(const Options& o) {
   apply(o.common);
   const Model model = open(o.model);
+  need_task(model.network(), Task::classify, o.model);
   for (const std::string& image : o.images) {
     StageTimes read;
     const Image picture = read_timed(image, read);

@@ -5,10 +5,12 @@
 #include <vector>
 
 #include <ocellus/core/shape.hpp>
+#include <ocellus/models/network.hpp>
 
 namespace CLI {
 class App;
-}
+class Validator;
+}  // namespace CLI
 
 namespace ocellus::cli {
 
@@ -25,6 +27,14 @@ void apply(const Common& common);
 
 // "512x512" or "512" → height and width. Throws UsageError.
 Size2 parse_size(const std::string& text);
+// Checks of options, so that bad usage is found before any work: a size, a path that is not empty, and a number in
+// [low, below), which NaN never is.
+CLI::Validator is_size();
+CLI::Validator is_path();
+CLI::Validator number_from(double low, double below);
+
+// A directory for results, with the ones above it. Throws FileError.
+void make_directory(const std::string& path);
 
 // Progress on stderr, one line that renews itself; silent unless stderr is a terminal.
 class Progress {
@@ -37,6 +47,9 @@ class Progress {
   bool terminal_;
   std::size_t width_ = 0;
 };
+
+// Throws ConfigError unless the model that `name` names does this.
+void need_task(const Network& network, Task task, const std::string& name);
 
 // Each adds one command to the program; its callback does the work.
 void add_info(CLI::App& app);

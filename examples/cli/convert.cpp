@@ -27,7 +27,8 @@ void convert_file(const Options& o) {
   } else if (o.in.ends_with(".npz")) {
     tensors = read_npz(o.in);
   } else {
-    throw UsageError("convert reads .safetensors and .npz; for .pth and .bin use ocellus-convert of weights_tools; got '" + o.in + "'");
+    throw FileError(
+        o.in, "convert reads .safetensors and .npz; a .pth or .bin becomes one with ocellus-convert of weights_tools");
   }
   NamedTensors result;
   result.metadata = tensors.metadata;
@@ -52,8 +53,8 @@ void convert_file(const Options& o) {
 void add_convert(CLI::App& app) {
   CLI::App* command = app.add_subcommand("convert", "Weights to safetensors, from .safetensors or .npz");
   auto o = std::make_shared<Options>();
-  command->add_option("in", o->in, "file to read")->required();
-  command->add_option("out", o->out, "file to write, .safetensors")->required();
+  command->add_option("in", o->in, "file to read")->required()->check(is_path());
+  command->add_option("out", o->out, "file to write, .safetensors")->required()->check(is_path());
   command->add_option("--dtype", o->dtype, "element type of the real tensors")->check(CLI::IsMember({"f32", "f16", "bf16"}));
   add_common(*command, o->common);
   command->callback([o] { convert_file(*o); });

@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 
-#include <ocellus/core/error.hpp>
 #include <ocellus/data/open_dataset.hpp>
 #include <ocellus/io/json.hpp>
 #include <ocellus/pipeline/model.hpp>
@@ -53,9 +52,7 @@ void evaluate(const Options& o) {
   apply(o.common);
   const Model model = open(o.model);
   const bool segment = o.task == "segment";
-  if (segment != (model.task() == Task::segment)) {
-    throw UsageError("--task " + o.task + " does not fit " + o.model + ", a model for the task '" + name_of(model.task()) + "'");
-  }
+  need_task(model.network(), segment ? Task::segment : Task::classify, o.model);
   const DatasetOptions data_options{model.labels(), segment ? model.network().ignore_index() : -1};
   const Index classes = static_cast<Index>(model.labels().size());
   const Forward forward = [&](const Tensor& x) { return model.run(x); };

@@ -57,7 +57,7 @@ void add_info(CLI::App& app) {
   CLI::App* command = app.add_subcommand("info", "Modules, shapes, parameters, multiply-adds, licence of a model");
   auto o = std::make_shared<Options>();
   command->add_option("--model", o->model, "model directory")->required();
-  command->add_option("--size", o->size, "HEIGHTxWIDTH of the input (default: the model's own)");
+  command->add_option("--size", o->size, "of the input (default: the model's own)")->check(is_size());
   add_common(*command, o->common);
   command->callback([o] { info(*o); });
 }

@@ -1,12 +1,17 @@
-// ocellus: the library as a program. Exit code 0 on success, 2 on bad usage, 1 with one line on any other failure.
+// ocellus: the library as a program. Exit code 0 on success, 2 on bad usage, 1 on any other failure; one line says what
+// is wrong.
 #include <charconv>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <filesystem>
+#include <new>
 
 #include <CLI/CLI.hpp>
 #include <unistd.h>
 
 #include <ocellus/core/error.hpp>
+#include <ocellus/core/log.hpp>
 #include <ocellus/runtime/parallel.hpp>
 #include <ocellus/version.hpp>
 
@@ -40,6 +45,49 @@ Size2 parse_size(const std::string& text) {
   return {h, w};
 }
 
+CLI::Validator is_size() {
+  const auto check = [](const std::string& text) {
+    try {
+      parse_size(text);
+    } catch (const UsageError& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  return CLI::Validator(check, "HEIGHTxWIDTH");
+}
+
+CLI::Validator is_path() {
+  const auto check = [](const std::string& text) {
+    return text.empty() ? std::string("a path was expected; got ''") : std::string();
+  };
+  return CLI::Validator(check, "PATH");
+}
+
+CLI::Validator number_from(double low, double below) {
+  char range[64];
+  std::snprintf(range, sizeof range, "from %g to below %g", low, below);
+  const auto check = [low, below, rule = std::string(range)](const std::string& text) {
+    char* end = nullptr;
+    const double x = std::strtod(text.c_str(), &end);
+    const bool ok = end != text.c_str() && *end == '\0' && x >= low && x < below;
+    return ok ? std::string() : "a number " + rule + " was expected; got '" + text + "'";
+  };
+  return CLI::Validator(check, range);
+}
+
+void make_directory(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) throw FileError(path, "the directory cannot be made: " + error.message());
+}
+
+void need_task(const Network& network, Task task, const std::string& name) {
+  if (network.task() == task) return;
+  throw ConfigError(name + " is a " + network.model_type() + " model for the task '" + name_of(network.task()) +
+                    "'; '" + name_of(task) + "' was asked for");
+}
+
 Progress::Progress() : terminal_(isatty(STDERR_FILENO) != 0) {}
 
 Progress::~Progress() {
@@ -53,6 +101,42 @@ void Progress::show(const std::string& line) {
   width_ = line.size();
 }
 
+namespace {
+
+// Reports of several lines and names with control characters in one line: a deeper line is one more item of a list, a
+// shallow one begins a new part.
+std::string one_line(const std::string& text) {
+  std::string line;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const unsigned char c = static_cast<unsigned char>(text[i]);
+    if (c == '\n') {
+      std::size_t indent = 0;
+      while (i + 1 < text.size() && text[i + 1] == ' ') ++i, ++indent;
+      line += line.ends_with(':') ? " " : indent > 2 ? ", " : "; ";
+    } else {
+      line += c < 0x20 || c == 0x7f ? '?' : text[i];
+    }
+  }
+  return line;
+}
+
+void complain(const std::string& text) { std::fprintf(stderr, "ocellus: %s\n", one_line(text).c_str()); }
+
+// What the command line lacks or has too much of, and where the help is.
+std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<const CLI::App*> commands = app.get_subcommands({});
+  const CLI::App* chosen = nullptr;
+  for (const CLI::App* c : commands) chosen = c->parsed() ? c : chosen;
+  const std::vector<std::string> unknown = app.remaining();
+  std::string message = error.what();
+  if (!chosen && !unknown.empty()) {
+    message =
+        "there is no " + std::string(unknown[0].starts_with('-') ? "option" : "command") + " '" + unknown[0] + "'";
+  }
+  return message + "; see ocellus " + (chosen ? chosen->get_name() + " " : "") + "--help";
+}
+
+}  // namespace
 }  // namespace ocellus::cli
 
 int main(int argc, char** argv) {
@@ -68,20 +152,29 @@ int main(int argc, char** argv) {
   cli::add_eval(app);
   cli::add_bench(app);
   cli::add_convert(app);
+  ocellus::set_log_sink([](ocellus::LogLevel level, const std::string& message) {
+    if (level == ocellus::LogLevel::warning) cli::complain("warning: " + message);
+  });
   try {
     app.parse(argc, argv);
+  } catch (const CLI::Success& e) {  // --help and --version
+    app.exit(e);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  } catch (const ocellus::UsageError& e) {
-    std::fprintf(stderr, "ocellus: %s\n", e.what());
+    cli::complain(cli::usage_message(app, e));
     return 2;
+  } catch (const ocellus::UsageError& e) {
+    cli::complain(e.what());
+    return 2;
+  } catch (const std::bad_alloc&) {
+    cli::complain("there is not enough memory for this");
+    return 1;
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "ocellus: %s\n", e.what());
+    cli::complain(e.what());
     return 1;
   }
   // A full disk or a closed pipe must not look like success.
   if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
-    std::fprintf(stderr, "ocellus: the output could not be written\n");
+    cli::complain("the output could not be written");
     return 1;
   }
   return 0;

@@ -7,6 +7,8 @@
 #include <ocellus/runtime/clock.hpp>
 #include <ocellus/vision/image_file.hpp>
 
+#include "command.hpp"
+
 namespace ocellus::cli {
 
 ResultFiles::ResultFiles(const std::string& directory, const std::vector<std::string>& pictures) : directory_(directory), several_(pictures.size() > 1) {
@@ -15,9 +17,7 @@ ResultFiles::ResultFiles(const std::string& directory, const std::vector<std::st
     const std::string stem = std::filesystem::path(p).stem().string();
     if (!stems.insert(stem).second) throw UsageError("two pictures are named '" + stem + "'; their results would overwrite each other");
   }
-  std::error_code error;
-  std::filesystem::create_directories(directory_, error);
-  if (error) throw FileError(directory_, "the directory cannot be made: " + error.message());
+  make_directory(directory_);
 }
 
 std::string ResultFiles::path(const std::string& picture, const std::string& file) const {

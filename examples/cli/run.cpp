@@ -1,6 +1,5 @@
 // ocellus run --model DIR --input x.npy --output DIR2 [--profile]
 #include <cstdio>
-#include <filesystem>
 
 #include <CLI/CLI.hpp>
 
@@ -26,7 +25,8 @@ void run(const Options& o) {
   apply(o.common);
   const Model model = open(o.model);
   const AnyTensor file = read_npy(o.input);
-  if (file.dtype() != DType::f32 || file.rank() != 4 || file.dim(3) != model.network().in_channels()) {
+  if (file.dtype() != DType::f32 || file.rank() != 4 || file.dim(3) != model.network().in_channels() ||
+      file.numel() == 0) {
     throw FileError(o.input, "must hold preprocessed pictures, float32 (N, H, W, " + std::to_string(model.network().in_channels()) + "); got " +
                                  name_of(file.dtype()) + " " + file.shape().str());
   }
@@ -34,7 +34,7 @@ void run(const Options& o) {
   std::vector<NodeProfile> profile;
   const Tensor logits = o.profile ? model.runner().run(Tensor(file), profile) : model.run(Tensor(file));
   const double ms = 1e3 * (seconds() - start);
-  std::filesystem::create_directories(o.output);
+  make_directory(o.output);
   const std::string path = o.output + "/logits.npy";
   write_npy(path, logits);
   if (o.common.json) {
@@ -58,7 +58,7 @@ void add_run(CLI::App& app) {
   auto o = std::make_shared<Options>();
   command->add_option("--model", o->model, "model directory")->required();
   command->add_option("--input", o->input, "float32 (N, H, W, C), preprocessed")->required();
-  command->add_option("--output", o->output, "directory for logits.npy")->required();
+  command->add_option("--output", o->output, "directory for logits.npy")->required()->check(is_path());
   command->add_flag("--profile", o->profile, "time, multiply-adds and bytes of every node");
   add_common(*command, o->common);
   command->callback([o] { run(*o); });

@@ -32,6 +32,7 @@ std::string to_json(const Options& o, const std::string& image, const SegmentRes
 void segment(const Options& o) {
   apply(o.common);
   const Model model = open(o.model);
+  need_task(model.network(), Task::segment, o.model);
   std::optional<ResultFiles> files;
   if (!o.out.empty()) files.emplace(o.out, o.images);
   for (const std::string& image : o.images) {
@@ -63,7 +64,7 @@ void add_segment(CLI::App& app) {
   auto o = std::make_shared<Options>();
   command->add_option("--model", o->model, "model directory")->required();
   command->add_option("images", o->images, "pictures: JPEG, PNG, BMP")->required();
-  command->add_option("--out", o->out, "directory for overlay.png, labels.png and result.json");
+  command->add_option("--out", o->out, "directory for overlay.png, labels.png and result.json")->check(is_path());
   add_common(*command, o->common);
   command->callback([o] { segment(*o); });
 }

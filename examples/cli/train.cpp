@@ -1,5 +1,8 @@
 // ocellus train --task segment|classify --data DIR [--split train] --model NAME|DIR --out DIR [--epochs --batch --size --lr …]
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
+#include <limits>
 
 #include <CLI/CLI.hpp>
 
@@ -22,32 +25,52 @@ struct Options {
   std::vector<std::string> classes;
   Index ignore = -1;
   bool no_augmentation = false;
+  double max_minutes = 0;
   TrainOptions train;
 };
 
-// The network to start from: a model directory, or a named variant with fresh weights.
-std::shared_ptr<Network> starting_network(const Options& o, const Dataset& dataset, Preprocess& preprocess) {
-  const bool segment = o.task == "segment";
-  if (std::unique_ptr<Network> fresh; [&] {
-        const std::vector<std::string> variants = network_variants();
-        return std::find(variants.begin(), variants.end(), o.model) != variants.end();
-      }()) {
-    const Index channels = segment ? 3 : dataset.get(0).image.channels();
-    manual_seed(o.train.seed);
-    fresh = make_network(o.model, dataset.classes(), channels, o.train.size, o.ignore < 0 ? 255 : o.ignore);
-    if (channels == 1) preprocess.mean = preprocess.std = {0.5f, 0.5f, 0.5f};
-    return fresh;
+bool is_variant(const std::string& name) {
+  const std::vector<std::string> variants = network_variants();
+  return std::find(variants.begin(), variants.end(), name) != variants.end();
+}
+
+// A model that is trained further keeps its classes; --classes may only repeat them.
+void check_classes(const Options& o, const std::vector<std::string>& labels) {
+  if (o.classes.empty() || o.classes == labels) return;
+  if (o.classes.size() != labels.size()) {
+    throw ConfigError(o.model + " has " + std::to_string(labels.size()) + " classes, --classes names " +
+                      std::to_string(o.classes.size()));
   }
-  const Model model = open(o.model);
-  preprocess = model.preprocess();
-  return std::shared_ptr<Network>(model.network().clone());
+  const auto differs = std::mismatch(labels.begin(), labels.end(), o.classes.begin());
+  throw ConfigError(o.model + ": class " + std::to_string(differs.first - labels.begin()) + " is '" + *differs.first +
+                    "', --classes says '" + *differs.second + "'");
+}
+
+// A named variant with fresh weights.
+std::shared_ptr<Network> fresh_network(const Options& o, const Dataset& dataset, Preprocess& preprocess) {
+  const Index channels = o.task == "segment" ? 3 : dataset.get(0).image.channels();
+  if (channels == 1) preprocess.mean = preprocess.std = {0.5f, 0.5f, 0.5f};
+  manual_seed(o.train.seed);
+  return make_network(o.model, dataset.classes(), channels, o.train.size, o.ignore < 0 ? 255 : o.ignore);
 }
 
 void train(Options o) {
   apply(o.common);
   TrainOptions& t = o.train;
   const bool segment = o.task == "segment";
-  const DatasetOptions data_options{o.classes, o.ignore};
+  const Task task = segment ? Task::segment : Task::classify;
+  DatasetOptions data_options{o.classes, o.ignore};
+  std::shared_ptr<Network> network;
+  if (!is_variant(o.model)) {
+    const Model model = open(o.model);
+    need_task(model.network(), task, o.model);
+    check_classes(o, model.labels());
+    data_options.classes = model.labels();
+    if (o.ignore < 0) data_options.ignore_index = model.network().ignore_index();
+    t.preprocess = model.preprocess();
+    t.license = model.license();
+    network = model.network().clone();
+  }
   const std::shared_ptr<Dataset> dataset =
       segment ? open_segmentation(o.data, o.split, data_options) : open_classification(o.data, o.split, data_options);
   if (!o.size.empty()) {
@@ -55,14 +78,14 @@ void train(Options o) {
   } else if (!segment) {
     t.size = dataset->get(0).image.size();
   }
+  t.max_seconds = 60 * o.max_minutes;
+  t.keep_memory = true;
   t.schedule = schedule_kind(o.schedule);
   t.weights_dtype = o.dtype == "bf16" ? DType::bf16 : o.dtype == "f16" ? DType::f16 : DType::f32;
   t.class_weighting = o.class_weights == "sqrt" ? ClassWeighting::sqrt_inverse_frequency : ClassWeighting::none;
-  if (segment && !o.no_augmentation) t.augmentations = segmentation_augmentations(t.size, o.ignore < 0 ? 255 : o.ignore);
-  const std::shared_ptr<Network> network = starting_network(o, *dataset, t.preprocess);
-  if (segment != (network->task() == Task::segment)) {
-    throw UsageError("--task " + o.task + " does not fit " + o.model + ", a model for the task '" + name_of(network->task()) + "'");
-  }
+  if (segment && !o.no_augmentation) t.augmentations = segmentation_augmentations(t.size, dataset->ignore_index());
+  if (!network) network = fresh_network(o, *dataset, t.preprocess);
+  need_task(*network, task, o.model);
 
   Progress progress;
   const auto show = [&](const TrainProgress& p) {
@@ -99,30 +122,34 @@ void add_train(CLI::App& app) {
   command->add_option("--data", o->data, "data folder")->required();
   command->add_option("--split", o->split, "which part of it");
   command->add_option("--model", o->model, "model directory to start from, or one of " + names)->required();
-  command->add_option("--out", t.out, "directory for the model, the log and the checkpoints")->required();
+  command->add_option("--out", t.out, "directory for the model, the log and the checkpoints")
+      ->required()
+      ->check(is_path());
   command->add_option("--classes", o->classes, "names of the classes, for data that does not tell")->delimiter(',');
   command->add_option("--ignore", o->ignore, "label value that belongs to no class")->check(CLI::Range(0, 255));
   command->add_option("--epochs", t.epochs, "passes over the data")->check(CLI::Range(1, 1000000));
   command->add_option("--max-steps", t.max_steps, "steps instead of epochs")->check(CLI::Range(1, 1000000000));
   command->add_option("--batch", t.batch, "pictures per step")->check(CLI::Range(1, 65536));
-  command->add_option("--size", o->size, "HEIGHTxWIDTH of the training pictures");
-  command->add_option("--lr", t.learning_rate, "learning rate")->check(CLI::PositiveNumber);
-  command->add_option("--weight-decay", t.weight_decay, "of matrices and kernels")->check(CLI::NonNegativeNumber);
+  command->add_option("--size", o->size, "of the training pictures")->check(is_size());
+  command->add_option("--lr", t.learning_rate, "learning rate")->check(number_from(1e-12, 1e3));
+  command->add_option("--weight-decay", t.weight_decay, "of matrices and kernels")->check(number_from(0, 1e3));
   command->add_option("--schedule", o->schedule, "of the learning rate")->check(CLI::IsMember({"constant", "cosine", "polynomial"}));
-  command->add_option("--warmup", t.warmup_steps, "steps")->check(CLI::NonNegativeNumber);
-  command->add_option("--clip", t.clip_norm, "largest norm of the gradient, 0: not clipped")->check(CLI::NonNegativeNumber);
-  command->add_option("--ema", t.ema_decay, "decay of the average of the weights that is saved, 0: none")->check(CLI::Range(0.0, 1.0));
-  command->add_option("--label-smoothing", t.label_smoothing)->check(CLI::Range(0.0, 1.0));
+  command->add_option("--warmup", t.warmup_steps, "steps")->check(CLI::Range(0, 1000000000));
+  command->add_option("--clip", t.clip_norm, "largest norm of the gradient, 0: not clipped")
+      ->check(number_from(0, 1e9));
+  command->add_option("--ema", t.ema_decay, "decay of the average of the weights that is saved, 0: none")
+      ->check(number_from(0, 1));
+  command->add_option("--label-smoothing", t.label_smoothing)->check(number_from(0, 1));
   command->add_option("--class-weights", o->class_weights, "of the cross-entropy; sqrt: one over the root of the share")->check(CLI::IsMember({"none", "sqrt"}));
-  command->add_option("--dice", t.dice_weight, "weight of the soft Dice loss")->check(CLI::NonNegativeNumber);
+  command->add_option("--dice", t.dice_weight, "weight of the soft Dice loss")->check(number_from(0, 1e6));
   command->add_flag("--no-augmentation", o->no_augmentation, "segmentation: pictures as they are");
-  command->add_option("--seed", t.seed);
+  command->add_option("--seed", t.seed)->check(CLI::Range(std::int64_t{0}, std::numeric_limits<std::int64_t>::max()));
   command->add_flag("--resume", t.resume, "go on from the last checkpoint in --out");
   command->add_option("--log-every", t.log_every, "steps")->check(CLI::Range(1, 1000000));
-  command->add_option("--checkpoint-every", t.checkpoint_every, "steps, 0: only at the end")->check(CLI::NonNegativeNumber);
-  command->add_option("--max-minutes", t.max_seconds, "stop, resumably, after this much time over all parts")
-      ->check(CLI::NonNegativeNumber)
-      ->transform([](const std::string& minutes) { return std::to_string(60 * std::stod(minutes)); });
+  command->add_option("--checkpoint-every", t.checkpoint_every, "steps, 0: only at the end")
+      ->check(CLI::Range(0, 1000000000));
+  command->add_option("--max-minutes", o->max_minutes, "stop, resumably, after this much time over all parts")
+      ->check(number_from(0, 1e9));
   command->add_option("--dtype", o->dtype, "of the weights in the file")->check(CLI::IsMember({"f32", "f16", "bf16"}));
   add_common(*command, o->common);
   command->callback([o] { train(*o); });

@@ -125,7 +125,7 @@ OCELLUS_FN const Shape& admitted(const Shape& shape) {
   constexpr Index module_elements = 1024;
   Index& room = context().parameter_room;
   if (shape.numel() > room - module_elements) {
-    throw ConfigError("a parameter of shape " + shape.str() + " is more than the weights can fill");
+    throw ConfigError("the model does not fit its weights: a parameter of " + shape.str() + " would make it too large");
   }
   room -= shape.numel() + module_elements;
   return shape;

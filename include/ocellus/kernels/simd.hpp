@@ -12,6 +12,7 @@
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // g++ 12 on its own _mm512_undefined_ps
+#pragma GCC diagnostic ignored "-Wuninitialized"        // the same with -fsanitize
 #endif
 #if defined(__x86_64__)
 #include <immintrin.h>

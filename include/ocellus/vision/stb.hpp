@@ -114,6 +114,11 @@ inline void* reallocate(void* block, size_t bytes) {
 #pragma push_macro("STBI_SSE2")
 #pragma push_macro("STBI_SIMD_ALIGN")
 #pragma push_macro("stbi__err")
+#pragma push_macro("stbi__errpf")
+#pragma push_macro("stbi__errpuc")
+#pragma push_macro("stbi__vertically_flip_on_load")
+#pragma push_macro("stbi__unpremultiply_on_load")
+#pragma push_macro("stbi__de_iphone_flag")
 #pragma push_macro("STBI_ASSERT")
 #pragma push_macro("STBI_MALLOC")
 #pragma push_macro("STBI_REALLOC")
@@ -141,6 +146,11 @@ inline void* reallocate(void* block, size_t bytes) {
 #undef STBI_SSE2
 #undef STBI_SIMD_ALIGN
 #undef stbi__err
+#undef stbi__errpf
+#undef stbi__errpuc
+#undef stbi__vertically_flip_on_load
+#undef stbi__unpremultiply_on_load
+#undef stbi__de_iphone_flag
 #undef STBI_ASSERT
 #undef STBI_MALLOC
 #undef STBI_REALLOC
@@ -166,6 +176,11 @@ inline void* reallocate(void* block, size_t bytes) {
 #pragma pop_macro("STBI_REALLOC")
 #pragma pop_macro("STBI_MALLOC")
 #pragma pop_macro("STBI_ASSERT")
+#pragma pop_macro("stbi__de_iphone_flag")
+#pragma pop_macro("stbi__unpremultiply_on_load")
+#pragma pop_macro("stbi__vertically_flip_on_load")
+#pragma pop_macro("stbi__errpuc")
+#pragma pop_macro("stbi__errpf")
 #pragma pop_macro("stbi__err")
 #pragma pop_macro("STBI_SIMD_ALIGN")
 #pragma pop_macro("STBI_SSE2")

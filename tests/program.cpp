@@ -1,0 +1,804 @@
+// The contract of the program `ocellus`: exit codes, what it says and where, what a failure leaves behind.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <csignal>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <ocellus/io/json.hpp>
+#include <ocellus/io/npy.hpp>
+#include <ocellus/io/safetensors.hpp>
+#include <ocellus/nn/init.hpp>
+#include <ocellus/pipeline/model.hpp>
+#include <ocellus/version.hpp>
+#include <ocellus/vision/image_file.hpp>
+
+#include "io_support.hpp"
+
+using namespace ocellus;
+namespace fs = std::filesystem;
+using io_test::contains;
+using io_test::content_of;
+
+namespace {
+
+struct Outcome {
+  int code = -1;  // -1: ended by a signal
+  std::string out, err;
+
+  std::string str() const {
+    return "exit code " + std::to_string(code) + "\nstdout: " + out.substr(0, 400) + "\nstderr: " + err.substr(0, 1000);
+  }
+};
+
+std::vector<std::string> split(const std::string& text, char at) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(at, begin), text.size());
+    if (end > begin) parts.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+constexpr std::int64_t unlimited = -1;
+
+// A folder with models, pictures and data, in which the program runs: commands name files relative to it.
+class Workshop {
+ public:
+  Workshop() {
+    ::setenv("OCELLUS_NUM_THREADS", "1", 1);
+    manual_seed(1);
+    save("segmenter", R"({"model_type": "segformer", "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1],
+      "num_attention_heads": [1, 1, 2, 2], "decoder_hidden_size": 16, "id2label": {"0": "ground", "1": "rectangle"}})",
+         {.size = 32});
+    save("classifier", R"({"model_type": "lenet", "num_channels": 1, "image_size": 12,
+      "id2label": {"0": "left", "1": "right"}})",
+         {.size = 12, .mean = {0.5f, 0.5f, 0.5f}, .std = {0.5f, 0.5f, 0.5f}});
+    save("vit", R"({"model_type": "vit", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+      "intermediate_size": 8, "image_size": 16, "patch_size": 8, "num_labels": 2})",
+         {.size = 16});
+    picture("picture.png", {20, 24}, 3, 90);
+    picture("second.png", {9, 7}, 1, 200);
+    write_npy(*this / "x.npy", Tensor::full({1, 32, 32, 3}, 0.5f));
+    write_npy(*this / "grey.npy", Tensor::full({2, 12, 12, 1}, 0.5f));
+    for (const char* split : {"train", "val"}) {
+      std::string list;
+      for (int i = 0; i < 2; ++i) {
+        const std::string name = split + std::to_string(i);
+        picture("scenes/images/" + name + ".png", {32, 32}, 3, static_cast<std::uint8_t>(40 * i));
+        picture("scenes/masks/" + name + ".png", {32, 32}, 1, static_cast<std::uint8_t>(i));
+        list += "images/" + name + ".png masks/" + name + ".png\n";
+        picture(std::string("sides/") + split + "/left/" + name + ".png", {12, 12}, 1, static_cast<std::uint8_t>(i));
+        picture(std::string("sides/") + split + "/right/" + name + ".png", {12, 12}, 1, 200);
+      }
+      write(std::string("scenes/") + split + ".txt", list);
+    }
+    write("scenes/classes.txt", "ground\nrectangle\n");
+  }
+
+  std::string operator/(const std::string& name) const { return folder_ / name; }
+
+  void write(const std::string& name, const std::string& text) const {
+    fs::create_directories(fs::path(*this / name).parent_path());
+    folder_.write(name, text);
+  }
+  void picture(const std::string& name, Size2 size, Index channels, std::uint8_t value) const {
+    fs::create_directories(fs::path(*this / name).parent_path());
+    write_png(*this / name, Image(size, channels, value));
+  }
+  void save(const std::string& name, const std::string& config, const Preprocess& preprocess) const {
+    fs::create_directory(*this / name);
+    save_model(*this / name, *make_network(Json::parse(config, name)), preprocess);
+  }
+  // A copy of a folder in which one file is another.
+  void variant(const std::string& from, const std::string& to, const std::string& file,
+               const std::function<std::string(std::string)>& edit) const {
+    fs::copy(*this / from, *this / to, fs::copy_options::recursive);
+    write(to + "/" + file, edit(content_of(*this / (to + "/" + file))));
+  }
+
+  // Every file by name with what changes when it is written.
+  std::map<std::string, std::string> files() const {
+    std::map<std::string, std::string> found;
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder_.path())) {
+      struct stat info {};
+      if (!entry.is_regular_file() || ::stat(entry.path().c_str(), &info) != 0) continue;
+      std::string& stamp = found[entry.path().string().substr(folder_.path().size() + 1)];
+      for (const auto part : {info.st_ino, static_cast<ino_t>(info.st_size)}) stamp += std::to_string(part) + " ";
+      stamp += std::to_string(entry.last_write_time().time_since_epoch().count());
+    }
+    return found;
+  }
+
+  // Runs the program. No file that it writes may grow over `most_bytes`; its standard output goes to the file
+  // `out_path` if there is one.
+  Outcome run(std::vector<std::string> arguments, std::int64_t most_bytes = unlimited,
+              const char* out_path = nullptr) const {
+    arguments.insert(arguments.begin(), OCELLUS_PROGRAM);
+    std::vector<char*> argv;
+    for (std::string& a : arguments) argv.push_back(a.data());
+    argv.push_back(nullptr);
+    int out[2], err[2];
+    REQUIRE(::pipe(out) == 0);
+    REQUIRE(::pipe(err) == 0);
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      ::alarm(100);  // a program that hangs is a failure, not a test that never ends
+      if (most_bytes != unlimited) {
+        ::signal(SIGXFSZ, SIG_IGN);
+        const rlimit limit{static_cast<rlim_t>(most_bytes), static_cast<rlim_t>(most_bytes)};
+        if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) ::_exit(127);
+      }
+      const int stdout_end = out_path ? ::open(out_path, O_WRONLY) : out[1];
+      ::dup2(stdout_end, STDOUT_FILENO);
+      ::dup2(err[1], STDERR_FILENO);
+      for (int fd : {out[0], out[1], err[0], err[1]}) ::close(fd);
+      if (::chdir(folder_.path().c_str()) != 0) ::_exit(127);
+      ::execv(argv[0], argv.data());
+      ::_exit(127);
+    }
+    ::close(out[1]);
+    ::close(err[1]);
+    Outcome outcome;
+    pollfd ends[] = {{out[0], POLLIN, 0}, {err[0], POLLIN, 0}};
+    std::string* const texts[] = {&outcome.out, &outcome.err};
+    for (int open = 2; open > 0;) {
+      if (::poll(ends, 2, -1) < 0) continue;
+      for (int i = 0; i < 2; ++i) {
+        if (!ends[i].revents) continue;
+        char buffer[4096];
+        const ssize_t got = ::read(ends[i].fd, buffer, sizeof buffer);
+        if (got > 0) {
+          texts[i]->append(buffer, static_cast<std::size_t>(got));
+        } else {
+          ::close(ends[i].fd);
+          ends[i].fd = -1;
+          --open;
+        }
+      }
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    if (WIFEXITED(status)) outcome.code = WEXITSTATUS(status);
+    return outcome;
+  }
+  Outcome run(const std::string& command, std::int64_t most_bytes = unlimited) const {
+    return run(split(command, ' '), most_bytes);
+  }
+
+ private:
+  io_test::TemporaryFolder folder_;
+};
+
+const Workshop& workshop() {
+  static const Workshop instance;
+  return instance;
+}
+
+const std::string train_classifier = "train --task classify --data sides --model classifier --batch 2 ";
+const std::string train_segmenter = "train --task segment --data scenes --model segmenter --batch 2 --size 32 ";
+
+// One line and nothing else, from the program itself.
+bool is_complaint(const std::string& text) {
+  return text.starts_with("ocellus: ") && text.size() > 12 && text.find('\n') == text.size() - 1;
+}
+
+struct Failure {
+  std::string command;
+  std::string says;  // a part of the line on stderr
+  int code = 1;
+};
+
+// The code, one line on stderr, nothing on stdout, no file made or changed.
+void expect(const Workshop& w, const Failure& failure) {
+  const std::map<std::string, std::string> before = w.files();
+  const Outcome outcome = w.run(failure.command);
+  CHECK_MESSAGE(outcome.code == failure.code, failure.command << "\n" << outcome.str());
+  CHECK_MESSAGE(outcome.out.empty(), failure.command << "\n" << outcome.str());
+  CHECK_MESSAGE(is_complaint(outcome.err), failure.command << "\n" << outcome.str());
+  CHECK_MESSAGE(contains(outcome.err, failure.says), failure.command << "\n" << outcome.str());
+  CHECK_MESSAGE(w.files() == before, failure.command << " left files behind or changed them");
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const std::size_t at = text.find(from);
+  REQUIRE_MESSAGE(at != std::string::npos, "there is no " << from << " in the file to be spoiled");
+  return text.replace(at, from.size(), to);
+}
+
+// A safetensors file with other tensors.
+std::string edited_weights(const std::string& file, const std::function<void(NamedTensors&)>& edit) {
+  NamedTensors tensors = read_safetensors(io_test::bytes_of(file), "weights");
+  edit(tensors);
+  return std::string(to_safetensors_bytes(tensors).text());
+}
+
+NamedTensors without(const NamedTensors& tensors, const std::string& name) {
+  NamedTensors rest;
+  for (const NamedTensor& t : tensors) {
+    if (t.name != name) rest.add(t.name, t.tensor);
+  }
+  return rest;
+}
+
+}  // namespace
+
+TEST_CASE("help and version") {
+  const Workshop& w = workshop();
+  for (const std::string command :
+       {"", "info ", "run ", "classify ", "segment ", "train ", "eval ", "bench ", "convert "}) {
+    for (const std::string flag : {"--help", "-h", "--version"}) {
+      const Outcome outcome = w.run(command + flag);
+      CHECK_MESSAGE(outcome.code == 0, command << flag << "\n" << outcome.str());
+      CHECK_MESSAGE(outcome.err.empty(), command << flag << "\n" << outcome.str());
+      CHECK_MESSAGE(contains(outcome.out, flag == "--version" ? OCELLUS_VERSION : "--help"), command << flag);
+    }
+  }
+}
+
+TEST_CASE("bad usage: exit code 2") {
+  const std::string train = "train --task classify --data sides --model classifier --out new ";
+  const Failure failures[] = {
+      {"", "command"},
+      {"enhance", "there is no command 'enhance'"},
+      {"--enhance", "there is no option '--enhance'"},
+      {"info", "--model is required"},
+      {"info --model", "--model"},
+      {"info --model segmenter --enhance", "--enhance"},
+      {"info --model segmenter surplus", "surplus"},
+      {"info --model segmenter --size 0", "--size: a size is HEIGHTxWIDTH in pixels, as 512x512; got '0'"},
+      {"info --model segmenter --size 32x", "got '32x'"},
+      {"info --model segmenter --size 32x-1", "got '32x-1'"},
+      {"info --model segmenter --size 32x32x3", "got '32x32x3'"},
+      {"info --model segmenter --size 20000", "got '20000'"},
+      {"info --model segmenter --size nan", "got 'nan'"},
+      {"info --model nowhere --size x", "got 'x'"},  // before any work
+      {"info --model segmenter --threads 0", "--threads"},
+      {"info --model segmenter --threads -1", "--threads"},
+      {"info --model segmenter --threads 1.5", "--threads"},
+      {"info --model segmenter --threads many", "--threads"},
+      {"info --model segmenter --threads 99999999999999999999", "--threads"},
+      {"info --model segmenter --precision f8", "--precision"},
+      {"info --model segmenter --json=maybe", "--json"},
+      {"run --model segmenter --input x.npy", "--output is required"},
+      {"run --model segmenter --output new", "--input is required"},
+      {"classify --model classifier", "images is required"},
+      {"classify --model classifier picture.png --top 0", "--top"},
+      {"classify --model classifier picture.png --top -3", "--top"},
+      {"segment --model segmenter", "images is required"},
+      {"segment --model segmenter scenes/images/val0.png scenes/masks/val0.png --out new",
+       "two pictures are named 'val0'"},
+      {"bench --model classifier --batch 0", "--batch"},
+      {"bench --model classifier --runs 0", "--runs"},
+      {"eval --task detect --model classifier --data sides", "--task"},
+      {"eval --model classifier --data sides", "--task is required"},
+      {"eval --task classify --model classifier --data sides --batch 0", "--batch"},
+      {"train --task classify --data sides --model classifier", "--out is required"},
+      {train + "--epochs 0", "--epochs"},
+      {train + "--max-steps -5", "--max-steps"},
+      {train + "--batch 0", "--batch"},
+      {train + "--size big", "--size"},
+      {train + "--lr 0", "--lr: a number from 1e-12 to below 1000 was expected; got '0'"},
+      {train + "--lr nan", "--lr"},
+      {train + "--lr inf", "--lr"},
+      {train + "--lr fast", "--lr"},
+      {train + "--weight-decay -1", "--weight-decay"},
+      {train + "--clip nan", "--clip"},
+      {train + "--ema 1", "--ema"},
+      {train + "--label-smoothing nan", "--label-smoothing"},
+      {train + "--dice -1", "--dice"},
+      {train + "--warmup -1", "--warmup"},
+      {train + "--checkpoint-every -1", "--checkpoint-every"},
+      {train + "--max-minutes soon", "--max-minutes"},
+      {train + "--max-minutes 1e999", "--max-minutes"},
+      {train + "--seed -1", "--seed"},
+      {train + "--seed 0.5", "--seed"},
+      {train + "--ignore 256", "--ignore"},
+      {train + "--schedule never", "--schedule"},
+      {train + "--class-weights fair", "--class-weights"},
+      {train + "--dtype f8", "--dtype"},
+      {"train --task classify --data sides --model lenet --out new --size 12x16",
+       "pictures must be square; got (12, 16)"},
+      {"train --task segment --data unnamed --model segformer-b0 --out new", "the names of the classes are not known"},
+      {"convert classifier/model.safetensors", "out is required"},
+      {"convert classifier/model.safetensors new.npz", "convert writes .safetensors; got 'new.npz'"},
+      {"convert classifier/model.safetensors new.safetensors --dtype f8", "--dtype"}};
+  const Workshop& w = workshop();
+  w.write("unnamed/train.txt", "a b\n");
+  for (Failure failure : failures) {
+    failure.code = 2;
+    expect(w, failure);
+  }
+  const Outcome nameless =
+      w.run({"train", "--task", "classify", "--data", "sides", "--model", "classifier", "--out", ""});
+  CHECK_MESSAGE(nameless.code == 2, nameless.str());
+  CHECK_MESSAGE(contains(nameless.err, "--out: a path was expected"), nameless.str());
+  for (const char* variable : {"OCELLUS_NUM_THREADS", "OCELLUS_ISA"}) {
+    const char* held = std::getenv(variable);
+    const std::string before = held ? held : "";
+    ::setenv(variable, "many", 1);
+    expect(w, {"classify --model classifier picture.png", variable, 2});
+    held ? ::setenv(variable, before.c_str(), 1) : ::unsetenv(variable);
+  }
+}
+
+TEST_CASE("a model that cannot be opened") {
+  const Workshop& w = workshop();
+  for (const char* command :
+       {"info", "run --input x.npy --output new", "classify picture.png", "segment picture.png --out new",
+        "train --task classify --data sides --out new", "eval --task classify --data sides", "bench"}) {
+    expect(w, {std::string(command) + " --model nowhere", "nowhere/config.json: cannot be opened"});
+    expect(w, {std::string(command) + " --model picture.png", "picture.png/config.json: cannot be opened"});
+  }
+  for (const char* file : {"config.json", "model.safetensors"}) {
+    const std::string name = std::string("without_") + file;
+    w.variant("classifier", name, file, [](std::string text) { return text; });
+    fs::remove(w / (name + "/" + file));
+    expect(w, {"info --model " + name, name + "/" + file + ": cannot be opened"});
+  }
+  w.variant("classifier", "pickled", "pytorch_model.bin", [](const std::string&) { return std::string("PK"); });
+  fs::remove(w / "pickled/model.safetensors");
+  expect(w, {"info --model pickled", "convert it once with `ocellus-convert pickled/pytorch_model.bin"});
+
+  struct Spoiled {
+    const char* model;
+    const char* file;
+    std::function<std::string(std::string)> edit;
+    const char* says;
+  };
+  const auto text = [](const char* from, const char* to) {
+    return [from, to](const std::string& file) { return replaced(file, from, to); };
+  };
+  const auto bytes = [](const std::string& content) { return [content](const std::string&) { return content; }; };
+  const auto weights = [](const std::function<void(NamedTensors&)>& edit) {
+    return [edit](const std::string& file) { return edited_weights(file, edit); };
+  };
+  const auto flipped = [](std::size_t at, int bit) {
+    return [at, bit](std::string file) {
+      file[at] = static_cast<char>(file[at] ^ (1 << bit));
+      return file;
+    };
+  };
+  const Spoiled list[] = {
+      {"classifier", "config.json", bytes(""), "config.json"},
+      {"classifier", "config.json", bytes("{\"model_type\": \"lenet\""), "config.json"},
+      {"classifier", "config.json", bytes("model_type: lenet"), "config.json"},
+      {"classifier", "config.json", bytes("[]"), "config.json"},
+      {"classifier", "config.json", bytes("{}"), "model_type"},
+      {"classifier", "config.json", text("\"lenet\"", "7"), "config.json: model_type: expected a string"},
+      {"classifier", "config.json", text("\"lenet\"", "\"resnet\\u001b[2J\\n\""),
+       "model_type \"resnet?[2J; \" is unknown"},
+      {"classifier", "config.json", text("12", "NaN"), "config.json"},
+      {"classifier", "config.json", text("12", "1e999"), "config.json"},
+      {"classifier", "config.json", text("12", "-12"), "image_size: must lie between"},
+      {"classifier", "config.json", text("12", "12.5"), "image_size: expected an integer"},
+      {"classifier", "config.json", text("12", "\"12\""), "image_size: expected an integer"},
+      {"classifier", "config.json", text("12", "99999999999999999999"), "image_size"},
+      {"classifier", "config.json", text("12", "16"), "fc1.weight: the file has (120, 16), the model needs (120, 64)"},
+      {"classifier", "config.json", text("12", "4096"), "would make it too large"},
+      {"classifier", "config.json", text("\"1\": \"right\"", "\"2\": \"right\""), "id2label"},
+      {"classifier", "config.json", text("\"left\"", "null"), "id2label"},
+      {"segmenter", "config.json", text("[8, 8, 16, 16]", "[8, 8, 16, NaN]"), "config.json"},
+      {"segmenter", "config.json", text("[8, 8, 16, 16]", "[8, 8, 16]"),
+       "hidden_sizes must have num_encoder_blocks = 4"},
+      {"segmenter", "config.json", text("[8, 8, 16, 16]", "[8, 8, 15, 16]"),
+       "must be a multiple of num_attention_heads"},
+      {"segmenter", "config.json", text("[8, 8, 16, 16]", "[65536, 65536, 65536, 65536]"), "would make it too large"},
+      {"segmenter", "config.json", text("[1, 1, 1, 1]", "[1, 1, 1, 2]"), "missing in the file (18)"},
+      {"segmenter", "config.json", text("[1, 1, 1, 1]", "[1000, 1000, 1000, 1000]"), "would make it too large"},
+      {"segmenter", "config.json", text("[4, 4, 4, 4]", "[4, 4, 4, 1e999]"), "config.json"},
+      {"segmenter", "config.json", text("[4, 4, 4, 4]", "[4, 4, 4, -4]"), "mlp_ratios: must lie in (0, 64]"},
+      {"vit", "config.json", text("\"patch_size\": 8", "\"patch_size\": 32"), "image_size: must not be smaller"},
+      {"vit", "config.json", text("\"hidden_size\": 8", "\"hidden_size\": 65536"), "would make it too large"},
+      {"classifier", "model.safetensors", bytes(""), "model.safetensors"},
+      {"classifier", "model.safetensors", bytes("PK\x03\x04 rather than weights"), "model.safetensors"},
+      {"classifier", "model.safetensors", [](const std::string& f) { return f.substr(0, 5); }, "model.safetensors"},
+      {"classifier", "model.safetensors", [](const std::string& f) { return f.substr(0, 200); }, "model.safetensors"},
+      {"classifier", "model.safetensors", [](const std::string& f) { return f.substr(0, f.size() - 1); },
+       "model.safetensors"},
+      {"classifier", "model.safetensors", [](const std::string& f) { return f + "x"; }, "model.safetensors"},
+      {"classifier", "model.safetensors", flipped(0, 3), "model.safetensors"},   // the header's length
+      {"classifier", "model.safetensors", flipped(7, 7), "model.safetensors"},   // likewise, now enormous
+      {"classifier", "model.safetensors", flipped(8, 1), "model.safetensors"},   // '{'
+      {"classifier", "model.safetensors", flipped(10, 6), "model.safetensors"},  // in the first key
+      {"classifier", "model.safetensors", weights([](NamedTensors& t) { t = without(t, "fc2.bias"); }),
+       "missing in the file (1): fc2.bias"},
+      {"classifier", "model.safetensors", weights([](NamedTensors& t) {
+         t.add("fc9.bias", Tensor({2}));
+         t.add("fc9.we\niight", Tensor({2}));
+       }),
+       "unexpected in the file (2): fc9.bias, fc9.we"},
+      {"classifier", "model.safetensors", weights([](NamedTensors& t) {
+         t = without(t, "fc2.bias");
+         t.add("fc2.bais", Tensor({84}));
+       }),
+       "missing in the file (1): fc2.bias   (the file has fc2.bais); unexpected in the file (1): fc2.bais"},
+      {"classifier", "model.safetensors", weights([](NamedTensors& t) {
+         t = without(t, "fc2.bias");
+         t.add("fc2.bias", Tensor({83}));
+       }),
+       "fc2.bias: the file has (83), the model needs (84)"},
+      {"classifier", "preprocessor_config.json", bytes(""), "preprocessor_config.json: is empty"},
+      {"classifier", "preprocessor_config.json", text("\"width\": 12", "\"width\": NaN"), "preprocessor_config.json"},
+      {"classifier", "preprocessor_config.json", text("\"width\": 12", "\"width\": 0"),
+       "size.width: must lie between 1 and 16384"},
+      {"classifier", "preprocessor_config.json", text("\"image_std\"", "\"image_std\": [0], \"before\""), "image_std"}};
+  int number = 0;
+  for (const Spoiled& spoiled : list) {
+    const std::string name = "spoiled" + std::to_string(number++);
+    w.variant(spoiled.model, name, spoiled.file, spoiled.edit);
+    const std::string task =
+        spoiled.model == std::string("segmenter") ? "segment picture.png --out new" : "classify picture.png";
+    expect(w, {task + " --model " + name, spoiled.says});
+  }
+}
+
+TEST_CASE("a picture that cannot be read") {
+  const Workshop& w = workshop();
+  const std::string png = content_of(w / "picture.png");
+  fs::create_directory(w / "folder.png");
+  w.write("empty.png", "");
+  w.write("text.png", "a picture of a cat\n");
+  w.write("truncated.png", png.substr(0, png.size() / 2));
+  w.write("flipped.png", png.substr(0, 30) + static_cast<char>(png[30] ^ 1) + png.substr(31));
+  w.write("other.gif", "GIF89a\x01\x02\x01\x02");
+  const std::string jpeg = content_of(OCELLUS_TEST_DIR "/data/images/jpeg/jpg-size-33x33.jpg");
+  w.write("truncated.jpg", jpeg.substr(0, jpeg.size() / 2));
+  const std::pair<const char*, const char*> pictures[] = {{"nowhere.png", "cannot be opened"},
+                                                          {"folder.png", "this is a folder"},
+                                                          {"empty.png", "this file is empty"},
+                                                          {"text.png", "a PNG, JPEG or BMP picture was expected"},
+                                                          {"truncated.png", "the picture is truncated"},
+                                                          {"flipped.png", "a chunk does not match its checksum"},
+                                                          {"other.gif", "GIF"},
+                                                          {"truncated.jpg", "the picture is truncated"}};
+  for (const auto& [picture, says] : pictures) {
+    expect(w, {std::string("classify --model classifier --json ") + picture, std::string(picture)});
+    expect(w, {std::string("segment --model segmenter --out new --json ") + picture, says});
+  }
+  expect(w, {"segment --model segmenter picture.png --out picture.png/new",
+             "picture.png/new: the directory cannot be made"});
+  expect(w, {"segment --model segmenter picture.png --out picture.png", "picture.png: the directory cannot be made"});
+  expect(w,
+         {"segment --model classifier picture.png --out new", "classifier is a lenet model for the task 'classify'"});
+  expect(w, {"classify --model segmenter picture.png", "segmenter is a segformer model for the task 'segment'"});
+
+  // What was found before the picture that cannot be read stays, whole.
+  const Outcome outcome = w.run("classify --model classifier --json picture.png text.png second.png");
+  CHECK_MESSAGE(outcome.code == 1, outcome.str());
+  CHECK_MESSAGE(is_complaint(outcome.err), outcome.str());
+  CHECK(Json::parse(outcome.out, "stdout").get<std::string>("image") == "picture.png");
+}
+
+TEST_CASE("arrays that do not fit the model, and outputs that cannot be written") {
+  const Workshop& w = workshop();
+  const std::string npy = content_of(w / "x.npy");
+  write_npy(w / "rank.npy", Tensor({32, 32, 3}));
+  write_npy(w / "channels.npy", Tensor({1, 32, 32, 4}));
+  write_npy(w / "double.npy", BasicTensor<double>({1, 32, 32, 3}));
+  write_npy(w / "bytes.npy", BasicTensor<std::uint8_t>({1, 32, 32, 3}));
+  write_npy(w / "none.npy", Tensor(Shape{0, 32, 32, 3}));
+  write_npy(w / "flat.npy", Tensor(Shape{1, 32, 0, 3}));
+  write_npy(w / "small.npy", Tensor({1, 4, 4, 3}));
+  write_npy(w / "grey_large.npy", Tensor({1, 32, 32, 1}));
+  w.write("truncated.npy", npy.substr(0, npy.size() - 1));
+  w.write("header.npy", replaced(npy, "'fortran_order'", "'portran_order'"));
+  w.write("enormous.npy", replaced(npy, "(1, 32, 32, 3), }       ", "(99999999, 32, 32, 3), }"));
+  w.write("empty.npy", "");
+  const std::string rule = "must hold preprocessed pictures, float32 (N, H, W, 3); got ";
+  const Failure failures[] = {{"segmenter --input nowhere.npy", "nowhere.npy: cannot be opened"},
+                              {"segmenter --input scenes", "this is a folder"},
+                              {"segmenter --input picture.png", "is no .npy file"},
+                              {"segmenter --input empty.npy", "empty.npy"},
+                              {"segmenter --input truncated.npy", "truncated.npy"},
+                              {"segmenter --input header.npy", "header.npy"},
+                              {"segmenter --input enormous.npy", "needs 1228799987712 bytes of data"},
+                              {"segmenter --input rank.npy", rule + "f32 (32, 32, 3)"},
+                              {"segmenter --input channels.npy", rule + "f32 (1, 32, 32, 4)"},
+                              {"segmenter --input double.npy", rule + "f64 (1, 32, 32, 3)"},
+                              {"segmenter --input bytes.npy", rule + "u8 (1, 32, 32, 3)"},
+                              {"segmenter --input none.npy", rule + "f32 (0, 32, 32, 3)"},
+                              {"segmenter --input flat.npy", rule + "f32 (1, 32, 0, 3)"},
+                              {"segmenter --input small.npy", "the kernel must fit"},
+                              {"vit --input small.npy", "the kernel must fit"},
+                              {"classifier --input grey_large.npy", "fc1"}};
+  for (const Failure& failure : failures) expect(w, {"run --output new --model " + failure.command, failure.says});
+  expect(w, {"run --model segmenter --input x.npy --output picture.png/new",
+             "picture.png/new: the directory cannot be made"});
+  expect(w, {"run --model segmenter --input x.npy --output picture.png", "picture.png: the directory cannot be made"});
+  expect(w, {"info --model classifier --size 32", "fc1"});
+  expect(w, {"bench --model segmenter --size 4", "the kernel must fit"});
+}
+
+TEST_CASE("convert refuses what it does not read") {
+  const Workshop& w = workshop();
+  const std::string advice = "a .pth or .bin becomes one with ocellus-convert of weights_tools";
+  w.write("weights.pth", "PK");
+  w.write("archive.npz", "PK");
+  w.variant("classifier", "damaged", "model.safetensors", [](const std::string& f) { return f.substr(0, 100); });
+  expect(w, {"convert weights.pth new.safetensors", "weights.pth: convert reads .safetensors and .npz; " + advice});
+  expect(w, {"convert nowhere/pytorch_model.bin new.safetensors", advice});
+  expect(w, {"convert picture.png new.safetensors", advice});
+  expect(w, {"convert nowhere.safetensors new.safetensors", "nowhere.safetensors: cannot be opened"});
+  expect(w, {"convert damaged/model.safetensors new.safetensors", "damaged/model.safetensors"});
+  expect(w, {"convert archive.npz new.safetensors", "archive.npz"});
+  expect(w, {"convert classifier/model.safetensors picture.png/new.safetensors",
+             "picture.png/new.safetensors: cannot be written"});
+  expect(w, {"convert classifier/model.safetensors nowhere/new.safetensors",
+             "nowhere/new.safetensors: cannot be written"});
+  fs::create_directory(w / "taken.safetensors");
+  expect(w, {"convert classifier/model.safetensors taken.safetensors", "this is a folder"});
+}
+
+TEST_CASE("data that cannot be used") {
+  const Workshop& w = workshop();
+  fs::create_directory(w / "nothing");
+  fs::create_directories(w / "hollow/train/left");
+  fs::create_directories(w / "hollow/train/right");
+  const auto scenes = [&](const std::string& name, const std::string& file, const std::string& content) {
+    w.variant("scenes", name, file, [&](const std::string&) { return content; });
+  };
+  scenes("unlisted", "train.txt", "\n\n");
+  scenes("half", "train.txt", "images/train0.png\n");
+  scenes("absent", "train.txt", "images/train7.png masks/train0.png\n");
+  scenes("outside", "train.txt", "../picture.png masks/train0.png\n");
+  scenes("text", "images/train1.png", "not a picture");
+  scenes("uneven", "masks/train1.png", content_of(w / "second.png"));
+  w.variant("scenes", "wrong_id", "masks/train1.png", [](const std::string& f) { return f; });
+  Image mask({32, 32}, 1, 1);
+  mask.writable()[5 * 32 + 9] = 2;
+  write_png(w / "wrong_id/masks/train1.png", mask);
+  w.variant("sides", "stranger", "train/middle/0.png",
+            [&](const std::string&) { return content_of(w / "second.png"); });
+  w.variant("sides", "broken", "train/left/train0.png", [](const std::string&) { return std::string(); });
+
+  const std::string segment = " --task segment --model segmenter --data ",
+                    classify = " --task classify --model classifier --data ";
+  const Failure failures[] = {
+      {segment + "nowhere", "nowhere: is no folder"},
+      {segment + "picture.png", "picture.png: is no folder"},
+      {segment + "nothing", "nothing: no data for segmentation; expected train.txt"},
+      {segment + "sides", "sides: no data for segmentation"},
+      {segment + "unlisted", "unlisted/train.txt: names no pictures"},
+      {segment + "half", "half/train.txt: line 1: expected \"image label\""},
+      {segment + "absent", "line 1: \"images/train7.png\" is no file"},
+      {segment + "outside", "leaves the folder of the data set"},
+      {segment + "text", "text/images/train1.png"},
+      {segment + "uneven", "uneven/masks/train1.png: the mask has (height, width) (9, 7)"},
+      {segment + "wrong_id", "wrong_id/masks/train1.png: pixel (5, 9) has the class id 2; there are 2 classes"},
+      {classify + "nowhere", "nowhere: is no folder"},
+      {classify + "nothing", "nothing: no data for classification"},
+      {classify + "scenes", "scenes/images: is no class of the model"},
+      {classify + "hollow", "hollow"},
+      {classify + "stranger", "stranger/train/middle: is no class of the model"},
+      {classify + "broken", "broken/train/left/train0.png"},
+      {" --task classify --model segmenter --data sides", "segmenter is a segformer model for the task 'segment'"},
+      {" --task segment --model classifier --data scenes", "classifier is a lenet model for the task 'classify'"}};
+  for (const Failure& failure : failures) {
+    expect(w, {"train --out new --max-steps 2 --batch 2 --size 32" + failure.command, failure.says});
+    expect(w, {"eval --split train" + failure.command, failure.says});
+  }
+  const std::string train = "train --out new --max-steps 2 --batch 2";
+  expect(w, {train + segment + "scenes --classes ground", "segmenter has 2 classes, --classes names 1"});
+  expect(w, {train + segment + "scenes --classes a,b,c", "segmenter has 2 classes, --classes names 3"});
+  expect(w,
+         {train + classify + "sides --classes left,middle", "classifier: class 1 is 'right', --classes says 'middle'"});
+  expect(w, {train + " --task segment --model segformer-b0 --data scenes --classes ground",
+             "has the class id 1; there are 1 classes"});
+  expect(w, {train + " --task classify --model lenet --data sides --classes left",
+             "train/right: is no class of the model"});
+  expect(w, {train + " --task classify --model lenet --data sides --size 10", "image_size must be at least 12"});
+  expect(w, {"train --out picture.png/new --max-steps 2 --batch 2" + classify + "sides", "picture.png/new"});
+  expect(w, {"train --out picture.png --max-steps 2 --batch 2" + classify + "sides", "picture.png"});
+  expect(w, {"eval --split other" + segment + "scenes", "expected other.txt"});
+  expect(w, {"eval --split train" + segment + "scenes --prior other", "expected other.txt"});
+}
+
+TEST_CASE("a run that cannot be resumed") {
+  const Workshop& w = workshop();
+  const std::string train = train_classifier + "--log-every 1 --max-steps 4 --checkpoint-every 2 ";
+  REQUIRE(w.run(train + "--out run").code == 0);
+  const std::string first = "checkpoints/checkpoint-00000002.safetensors",
+                    second = "checkpoints/checkpoint-00000004.safetensors";
+  expect(w, {train + "--out run", "resume it (--resume) or choose another folder", 2});
+  expect(w, {train + "--out run --resume --lr 0.5", "was started with other settings: learning_rate was 0.001, now it is 0.5"});
+  expect(w, {"train --task segment --data scenes --model segmenter --out run --resume",
+             "was started with other settings"});
+  const auto flip = [](std::string f) {
+    f.back() = static_cast<char>(f.back() ^ 1);
+    return f;
+  };
+  w.variant("run", "flipped", second, flip);
+  fs::remove(w / ("flipped/" + first));
+  expect(w, {train + "--out flipped --resume", "checkpoint-00000004.safetensors: is damaged: its checksum is"});
+  w.variant("run", "both", second, flip);
+  w.write("both/" + first, "");
+  expect(w, {train + "--out both --resume", "checkpoint-00000004.safetensors: is damaged: its checksum is"});
+  w.variant("run", "weights", second, [&](const std::string&) { return content_of(w / "run/model.safetensors"); });
+  fs::remove(w / ("weights/" + first));
+  expect(w, {train + "--out weights --resume", "is no checkpoint of a training run"});
+  w.variant("run", "log", "log.jsonl", [](const std::string& f) { return "{\"step\": 1\n" + f; });
+  expect(w, {train + "--out log --resume", "log/log.jsonl, line 1"});
+
+  // With a whole one before it the run goes on, and says so.
+  w.variant("run", "fallback", second, flip);
+  const Outcome outcome = w.run(train + "--out fallback --resume --json");
+  CHECK_MESSAGE(outcome.code == 0, outcome.str());
+  CHECK_MESSAGE((is_complaint(outcome.err) && contains(outcome.err, "ocellus: warning: ")), outcome.str());
+  CHECK(content_of(w / "fallback/model.safetensors") == content_of(w / "run/model.safetensors"));
+}
+
+TEST_CASE("a model that is trained further keeps its classes and their order") {
+  const Workshop& w = workshop();
+  w.variant("classifier", "other_order", "config.json", [](const std::string& text) {
+    return replaced(replaced(text, "\"0\": \"left\"", "\"0\": \"right\""), "\"1\": \"right\"", "\"1\": \"left\"");
+  });
+  const Outcome trained =
+      w.run("train --task classify --data sides --model other_order --out ordered --max-steps 40 --lr 3e-3");
+  REQUIRE_MESSAGE(trained.code == 0, trained.str());
+  const Outcome judged = w.run("eval --task classify --data sides --model ordered --json");
+  REQUIRE_MESSAGE(judged.code == 0, judged.str());
+  CHECK_MESSAGE(Json::parse(judged.out, "stdout").at("metrics").get<double>("accuracy") == 1, judged.str());
+
+  // The value that the model ignores may stand in its masks.
+  w.variant("scenes", "with_void", "masks/train1.png", [](const std::string& f) { return f; });
+  w.picture("with_void/masks/train1.png", {32, 32}, 1, 255);
+  const Outcome ignored =
+      w.run("train --task segment --data with_void --model segmenter --out void --max-steps 1 --batch 2 --size 32");
+  CHECK_MESSAGE(ignored.code == 0, ignored.str());
+}
+
+namespace {
+
+// Throws unless the file is whole.
+void read_whole(const std::string& path) {
+  const std::string text = content_of(path);
+  if (path.ends_with(".safetensors")) {
+    read_safetensors(path);
+  } else if (path.ends_with(".npy")) {
+    read_npy(path);
+  } else if (path.ends_with(".png")) {
+    read_image(path);
+  } else if (path.ends_with(".json")) {
+    Json::parse(text, path);
+  } else if (path.ends_with(".jsonl")) {
+    if (!text.ends_with('\n')) throw FileError(path, "the last line is cut off");
+    for (const std::string& line : split(text, '\n')) Json::parse(line, path);
+  } else if (!path.ends_with(".svg") || !text.ends_with("</svg>\n")) {
+    throw FileError(path, "is no file that the program should leave");
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a disk that is full leaves no half-written file") {
+  struct Writer {
+    std::string command;
+    std::size_t files;  // when nothing goes wrong
+  };
+  const Writer writers[] = {{"convert classifier/model.safetensors full.safetensors", 1},
+                            {"run --model segmenter --input x.npy --output full", 1},
+                            {"segment --model segmenter --out full picture.png", 3},
+                            {train_classifier + "--log-every 1 --out full --max-steps 4 --checkpoint-every 2", 7}};
+  const Workshop& w = workshop();
+  for (const Writer& writer : writers) {
+    int failed = 0;
+    for (const std::int64_t most_bytes : {0, 50, 80, 120, 250, 400, 700, 2000, 20'000, 100'000, 1'000'000}) {
+      const std::map<std::string, std::string> before = w.files();
+      const Outcome outcome = w.run(writer.command, most_bytes);
+      std::map<std::string, std::string> made = w.files();
+      const std::size_t kept = std::erase_if(made, [&](const auto& file) {
+        const auto known = before.find(file.first);
+        return known != before.end() && known->second == file.second;
+      });
+      CHECK(kept == before.size());
+      for (const auto& [name, stamp] : made) {
+        CHECK_NOTHROW_MESSAGE(read_whole(w / name), writer.command << " within " << most_bytes << " bytes: " << name);
+      }
+      const std::string told = writer.command + " within " + std::to_string(most_bytes) + " bytes\n" + outcome.str();
+      if (outcome.code == 0) {
+        CHECK_MESSAGE(made.size() == writer.files, told);
+        CHECK_MESSAGE(outcome.err.empty(), told);
+      } else {
+        ++failed;
+        CHECK_MESSAGE(outcome.code == 1, told);
+        CHECK_MESSAGE(outcome.out.empty(), told);
+        CHECK_MESSAGE((is_complaint(outcome.err) && contains(outcome.err, "cannot be written")), told);
+        CHECK_MESSAGE(made.size() < writer.files, told);
+      }
+      fs::remove_all(w / "full");
+      fs::remove(w / "full.safetensors");
+    }
+    CHECK_MESSAGE((failed > 0 && failed < 11), writer.command << ": " << failed << " of 11 failed");
+  }
+
+  // What is there already survives.
+  w.write("kept.safetensors", "old");
+  CHECK(w.run("convert classifier/model.safetensors kept.safetensors", 1000).code == 1);
+  CHECK(content_of(w / "kept.safetensors") == "old");
+
+  if (!fs::exists("/dev/full")) return;
+  for (const std::string command : {"info --model classifier", "info --model classifier --json",
+                                    "classify --model classifier picture.png", "--help"}) {
+    const Outcome outcome = w.run(split(command, ' '), unlimited, "/dev/full");
+    CHECK_MESSAGE(outcome.code == 1, command << "\n" << outcome.str());
+    CHECK_MESSAGE(outcome.err == "ocellus: the output could not be written\n", command << "\n" << outcome.str());
+  }
+}
+
+TEST_CASE("--json: one object a line on stdout and nothing else") {
+  struct Row {
+    std::string command;
+    const char* schema;  // of the last line
+    std::size_t lines;
+  };
+  const Row rows[] = {
+      {"info --model classifier", "ocellus.info/1", 1},
+      {"info --model segmenter --size 32x64 --threads 2", "ocellus.info/1", 1},
+      {"run --model segmenter --input x.npy --output json/run", "ocellus.run/1", 1},
+      {"run --model classifier --input grey.npy --output json/run --profile", "ocellus.run/1", 1},
+      {"classify --model classifier picture.png second.png --top 1", "ocellus.classify/1", 2},
+      {"classify --model vit second.png --top 99", "ocellus.classify/1", 1},
+      {"segment --model segmenter picture.png", "ocellus.segment/1", 1},
+      {"segment --model segmenter --out json/one picture.png", "ocellus.segment/1", 1},
+      {"segment --model segmenter --out json/two picture.png second.png", "ocellus.segment/1", 2},
+      {train_classifier + "--log-every 1 --out json/classifier --max-steps 3", "ocellus.train/1", 4},
+      {train_classifier + "--log-every 1 --out json/classifier --max-steps 3 --resume", "ocellus.train/1", 1},
+      {train_classifier + "--out json/stopped --max-steps 3000000 --log-every 1000000 --max-minutes 1e-4",
+       "ocellus.train/1", 1},
+      {train_segmenter +
+           "--log-every 1 --out json/segmenter --max-steps 2 --ema 0.9 --dice 0.5 --class-weights sqrt --dtype bf16",
+       "ocellus.train/1", 3},
+      {"eval --task classify --data sides --model json/classifier", "ocellus.eval/1", 1},
+      {"eval --task segment --data scenes --model json/segmenter --prior train", "ocellus.eval/1", 1},
+      {"bench --model classifier --runs 1", "ocellus.bench/1", 1},
+      {"bench --model segmenter --runs 1 --size 32 --batch 2 --profile", "ocellus.bench/1", 1},
+      {"convert classifier/model.safetensors json/converted.safetensors --dtype f16", "ocellus.convert/1", 1}};
+  const Workshop& w = workshop();
+  for (const Row& row : rows) {
+    const Outcome outcome = w.run(row.command + " --json");
+    CHECK_MESSAGE(outcome.code == 0, row.command << "\n" << outcome.str());
+    CHECK_MESSAGE(outcome.err.empty(), row.command << "\n" << outcome.str());
+    CHECK_MESSAGE(outcome.out.ends_with('\n'), row.command << "\n" << outcome.str());
+    const std::vector<std::string> lines = split(outcome.out, '\n');
+    CHECK_MESSAGE(lines.size() == row.lines, row.command << "\n" << outcome.str());
+    for (const std::string& line : lines) CHECK_MESSAGE(Json::parse(line, row.command).is_object(), row.command);
+    CHECK_MESSAGE(Json::parse(lines.back(), row.command).get<std::string>("schema") == row.schema, row.command);
+  }
+  for (const std::string file :
+       {"one/overlay.png", "one/labels.png", "one/result.json", "two/picture.overlay.png", "two/picture.labels.png",
+        "two/picture.result.json", "two/second.overlay.png", "two/second.labels.png", "two/second.result.json",
+        "run/logits.npy", "classifier/model.safetensors", "classifier/config.json",
+        "classifier/preprocessor_config.json", "classifier/log.jsonl", "classifier/curve.svg"}) {
+    CHECK_MESSAGE(fs::exists(w / ("json/" + file)), file);
+  }
+  CHECK(read_image(w / "json/one/labels.png").size() == Size2(20, 24));
+  CHECK(Tensor(read_npy(w / "json/run/logits.npy")).shape() == Shape{2, 2});
+
+  // Names that would break a line or a string.
+  const std::string name = "a \"b\"\n\x1b.png";
+  fs::copy_file(w / "picture.png", w / name);
+  const Outcome odd = w.run({"segment", "--model", "segmenter", "--json", name});
+  CHECK_MESSAGE(odd.code == 0, odd.str());
+  CHECK(split(odd.out, '\n').size() == 1);
+  CHECK(Json::parse(odd.out, "stdout").get<std::string>("image") == name);
+  fs::remove(w / name);
+  const Outcome gone = w.run({"segment", "--model", "segmenter", "--json", name});
+  CHECK_MESSAGE((gone.code == 1 && is_complaint(gone.err)), gone.str());
+}
