@@ -5,6 +5,7 @@
 #include <ocellus/io/checked.hpp>
 #include <ocellus/io/crc32c.hpp>
 #include <ocellus/io/file.hpp>
+#include <ocellus/io/folder.hpp>
 #include <ocellus/io/idx.hpp>
 #include <ocellus/io/inflate.hpp>
 #include <ocellus/io/json.hpp>

@@ -5,7 +5,6 @@
 #include <span>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include <ocellus/autograd/call.hpp>
@@ -64,7 +63,7 @@ class GraphBuilder : public Tracer {
 
   AnyTensor input(const Spec& spec);
   // Memory that the traced computation changes (parameters of a training step): nothing computed from it is a constant.
-  void add_state(const AnyTensor& tensor) { state_.insert(tensor.storage().get()); }
+  void add_state(const AnyTensor& tensor) { state_.emplace(tensor.storage().get(), 0); }
   void add_output(const AnyTensor& tensor);
   Graph finish();
 
@@ -96,7 +95,7 @@ class GraphBuilder : public Tracer {
   int depth_ = 0;  // of rules matching what rules built
   std::string path_;
   std::unordered_map<const void*, int> id_;  // by storage
-  std::unordered_set<const Storage*> state_;
+  std::unordered_map<const void*, int> state_;
   ModuleFrame root_{};
   std::vector<std::pair<ModuleFrame, std::string>> paths_;  // of the modules below root_
 };
@@ -135,6 +134,8 @@ Graph rewrite(const Graph& graph, std::span<const Rule> rules);
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_AUTOGRAD)
+#include <algorithm>
+
 #include <ocellus/core/error.hpp>
 
 namespace ocellus {
@@ -169,7 +170,8 @@ OCELLUS_FN void Graph::prune() {
     live[at(e.value)] = true;
     ++values[at(e.value)].uses;
   }
-  for (auto n = nodes.rbegin(); n != nodes.rend(); ++n) {
+  for (std::size_t i = nodes.size(); i-- > 0;) {
+    Node* const n = &nodes[i];
     bool needed = n->phase == Phase::forward && n->op.mutates();
     for (int o : n->out) needed |= o >= 0 && live[at(o)];
     if (!needed) continue;
@@ -180,7 +182,8 @@ OCELLUS_FN void Graph::prune() {
     }
     kept.push_back(std::move(*n));
   }
-  nodes.assign(std::make_move_iterator(kept.rbegin()), std::make_move_iterator(kept.rend()));
+  std::reverse(kept.begin(), kept.end());
+  nodes = std::move(kept);
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     for (int o : nodes[i].out) {
       if (o >= 0) values[at(o)].producer = static_cast<int>(i);

@@ -18,8 +18,6 @@ struct DatasetOptions {
 
 namespace data_detail {
 
-bool is_file(const std::string& path);
-bool is_folder(const std::string& path);
 // Names of the files or of the folders in a folder, sorted, hidden ones left out. Throws FileError if it cannot be
 // read.
 std::vector<std::string> files_in(const std::string& folder);
@@ -40,36 +38,19 @@ std::string path_inside(const std::string& root, const std::string& relative, co
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_DATA)
 #include <algorithm>
-#include <filesystem>
 #include <string_view>
 
 #include <ocellus/core/error.hpp>
 #include <ocellus/io/file.hpp>
+#include <ocellus/io/folder.hpp>
 
 namespace ocellus::data_detail {
 
-OCELLUS_FN bool is_file(const std::string& path) {
-  std::error_code error;
-  return std::filesystem::is_regular_file(path, error);
-}
-
-OCELLUS_FN bool is_folder(const std::string& path) {
-  std::error_code error;
-  return std::filesystem::is_directory(path, error);
-}
-
 OCELLUS_FN std::vector<std::string> names_in(const std::string& folder, bool (*wanted)(const std::string&)) {
-  std::error_code error;
-  std::filesystem::directory_iterator entry(folder, error);
-  if (error) throw FileError(folder, "cannot read the folder: " + error.message());
   std::vector<std::string> names;
-  while (entry != std::filesystem::directory_iterator()) {
-    const std::string name = entry->path().filename().string();
-    if (name[0] != '.' && wanted(entry->path().string())) names.push_back(name);
-    entry.increment(error);
-    if (error) throw FileError(folder, "cannot read the folder: " + error.message());
+  for (std::string& name : ocellus::names_in(folder)) {
+    if (wanted(folder + "/" + name)) names.push_back(std::move(name));
   }
-  std::sort(names.begin(), names.end());
   return names;
 }
 
@@ -109,22 +90,16 @@ OCELLUS_FN std::vector<std::string> class_file(const std::string& root) {
 
 OCELLUS_FN std::string path_inside(const std::string& root, const std::string& relative, const std::string& list,
                                    std::size_t line) {
-  namespace fs = std::filesystem;
   const auto refuse = [&](const std::string& why) {
     throw FileError(list, "line " + std::to_string(line) + ": \"" + relative + "\" " + why);
   };
   if (relative.find('\0') != std::string::npos) refuse("contains a NUL character");
-  if (fs::path(relative).is_absolute()) refuse("is an absolute path; paths are relative to the folder of the list");
-  std::error_code error;
-  const fs::path base = fs::weakly_canonical(root, error);
-  if (error) refuse("cannot be resolved: " + error.message());
-  const fs::path full = fs::weakly_canonical(base / relative, error);
-  if (error) refuse("cannot be resolved: " + error.message());
-  if (std::mismatch(base.begin(), base.end(), full.begin(), full.end()).first != base.end()) {
-    refuse("leaves the folder of the data set");
-  }
-  if (!fs::is_regular_file(full, error)) refuse("is no file");
-  return full.string();
+  if (relative.starts_with('/')) refuse("is an absolute path; paths are relative to the folder of the list");
+  const std::string base = resolved_path(root), full = resolved_path(root + "/" + relative);
+  if (full.empty()) refuse("is no file");
+  if (!full.starts_with(base == "/" ? base : base + "/")) refuse("leaves the folder of the data set");
+  if (!is_file(full)) refuse("is no file");
+  return full;
 }
 
 }  // namespace ocellus::data_detail

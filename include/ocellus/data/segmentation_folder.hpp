@@ -45,7 +45,7 @@ namespace ocellus {
 
 OCELLUS_FN std::string SegmentationFolder::find(const std::string& folder, const std::string& split) {
   for (const std::string& place : data_detail::places_in(folder)) {
-    if (data_detail::is_file(place + "/" + split + ".txt")) return place;
+    if (is_file(place + "/" + split + ".txt")) return place;
   }
   return {};
 }

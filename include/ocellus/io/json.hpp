@@ -257,7 +257,7 @@ struct JsonDocument {
     std::vector<std::string> steps;
     for (; node != 0; node = nodes[node].parent) steps.push_back(step_to(node));
     std::string path;
-    for (auto step = steps.rbegin(); step != steps.rend(); ++step) path += *step;
+    for (std::size_t i = steps.size(); i-- > 0;) path += steps[i];
     return !path.empty() && path[0] == '.' ? path.substr(1) : path;
   }
 

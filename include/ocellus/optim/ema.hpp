@@ -48,7 +48,7 @@ class Ema {
 #include <algorithm>
 #include <cstring>
 #include <string>
-#include <unordered_set>
+#include <unordered_map>
 
 #include <ocellus/core/error.hpp>
 #include <ocellus/runtime/parallel.hpp>
@@ -56,9 +56,9 @@ class Ema {
 namespace ocellus {
 
 OCELLUS_FN Ema::Ema(const std::vector<NamedParameter>& parameters, const EmaOptions& options) : options_(options) {
-  std::unordered_set<const Storage*> seen;  // tied weights are averaged once
+  std::unordered_map<const void*, int> seen;  // tied weights are averaged once
   for (const NamedParameter& p : parameters) {
-    if (seen.insert(p.parameter->storage().get()).second) averages_.push_back({p, p.parameter->clone()});
+    if (seen.emplace(p.parameter->storage().get(), 0).second) averages_.push_back({p, p.parameter->clone()});
   }
 }
 

@@ -227,7 +227,7 @@ struct SgdStep {
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_OPTIM)
 #include <cstring>
 #include <string>
-#include <unordered_set>
+#include <unordered_map>
 #include <utility>
 
 #include <ocellus/autograd/backward.hpp>
@@ -245,10 +245,10 @@ OCELLUS_FN std::vector<ParameterGroup> decay_groups(const std::vector<NamedParam
 OCELLUS_FN Optimizer::Optimizer(const std::vector<ParameterGroup>& groups, double learning_rate, double weight_decay,
                                 std::vector<const char*> moments)
     : learning_rate_(learning_rate), names_(std::move(moments)) {
-  std::unordered_set<const Storage*> seen;
+  std::unordered_map<const void*, int> seen;
   for (const ParameterGroup& group : groups) {
     for (const NamedParameter& p : group.parameters) {
-      if (p.parameter->is_buffer() || !seen.insert(p.parameter->storage().get()).second) continue;
+      if (p.parameter->is_buffer() || !seen.emplace(p.parameter->storage().get(), 0).second) continue;
       Slot slot{p, group.learning_rate_scale, group.weight_decay.value_or(weight_decay), {}, BasicTensor<double>({2})};
       for (std::size_t i = 0; i < names_.size(); ++i) slot.moments.emplace_back(p.parameter->shape());
       slots_.push_back(std::move(slot));
@@ -385,10 +385,10 @@ OCELLUS_FN void AdamW::update_slot(const Slot& slot, const Tensor& gradient) con
 OCELLUS_FN double clip_grad_norm(const std::vector<NamedParameter>& parameters, double max_norm) {
   double squares = 0;
   std::vector<Tensor> gradients;
-  std::unordered_set<const Storage*> seen;
+  std::unordered_map<const void*, int> seen;
   for (const NamedParameter& p : parameters) {
     const Tensor g = p.parameter->grad();
-    if (!g || !seen.insert(g.storage().get()).second) continue;
+    if (!g || !seen.emplace(g.storage().get(), 0).second) continue;
     gradients.push_back(g);
     for (const float v : g) squares += static_cast<double>(v) * static_cast<double>(v);
   }

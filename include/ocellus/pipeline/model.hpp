@@ -114,10 +114,9 @@ void save_model(const std::string& directory, Network& network, const Preprocess
 #include <algorithm>
 #include <cmath>
 
-#include <sys/stat.h>
-
 #include <ocellus/core/error.hpp>
 #include <ocellus/io/file.hpp>
+#include <ocellus/io/folder.hpp>
 #include <ocellus/io/safetensors.hpp>
 #include <ocellus/nn/init.hpp>
 #include <ocellus/pipeline/label_map.hpp>
@@ -142,11 +141,6 @@ class StopWatch {
  private:
   double start_ = seconds();
 };
-
-OCELLUS_FN bool exists(const std::string& path) {
-  struct stat info {};
-  return stat(path.c_str(), &info) == 0;
-}
 
 OCELLUS_FN std::string_view text_of(const Bytes& b) { return {reinterpret_cast<const char*>(b.data()), b.size()}; }
 
@@ -297,16 +291,16 @@ OCELLUS_FN ClassifyResult Model::classify(const Image& picture, Index top) const
 OCELLUS_FN Model open(const std::string& directory, const Limits& limits) {
   ModelBytes files;
   const std::string prefix = directory + "/";
-  if (!pipeline_detail::exists(prefix + "model.safetensors") && pipeline_detail::exists(prefix + "pytorch_model.bin")) {
+  if (!is_file(prefix + "model.safetensors") && is_file(prefix + "pytorch_model.bin")) {
     throw FileError(prefix + "pytorch_model.bin", "PyTorch pickles are not read; convert it once with `ocellus-convert " + prefix + "pytorch_model.bin " +
                                                       prefix + "model.safetensors` of weights_tools");
   }
   files.config = read_file(prefix + "config.json", limits);
-  if (pipeline_detail::exists(prefix + "preprocessor_config.json")) {
+  if (is_file(prefix + "preprocessor_config.json")) {
     files.preprocessor = read_file(prefix + "preprocessor_config.json", limits);
     if (files.preprocessor.empty()) throw FileError(prefix + "preprocessor_config.json", "is empty");
   }
-  if (!pipeline_detail::exists(prefix + "model.safetensors") && pipeline_detail::exists(prefix + "model.safetensors.index.json")) {
+  if (!is_file(prefix + "model.safetensors") && is_file(prefix + "model.safetensors.index.json")) {
     return pipeline_detail::assemble(files, pipeline_detail::read_shards(prefix, limits), directory, prefix, directory, limits);
   }
   const std::string weights = prefix + "model.safetensors";

@@ -60,13 +60,13 @@ class CheckpointFolder {
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
-#include <filesystem>
 #include <span>
 
 #include <ocellus/core/error.hpp>
 #include <ocellus/core/log.hpp>
 #include <ocellus/io/crc32c.hpp>
 #include <ocellus/io/file.hpp>
+#include <ocellus/io/folder.hpp>
 #include <ocellus/io/safetensors.hpp>
 
 namespace ocellus {
@@ -91,12 +91,6 @@ OCELLUS_FN std::string checksum(const Checkpoint& checkpoint) {
   char text[16];
   std::snprintf(text, sizeof text, "%08x", crc);
   return text;
-}
-
-OCELLUS_FN void make_folder(const std::string& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) throw FileError(folder, "cannot make the folder: " + error.message());
 }
 
 }  // namespace train_detail
@@ -152,9 +146,8 @@ OCELLUS_FN std::string CheckpointFolder::path_of(Index step) const {
 OCELLUS_FN std::vector<Index> CheckpointFolder::steps() const {
   const std::string prefix = train_detail::file_prefix, suffix = train_detail::file_suffix;
   std::vector<Index> steps;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
-    const std::string name = entry.path().filename().string();
+  if (!is_folder(folder_)) return steps;
+  for (const std::string& name : names_in(folder_)) {
     if (name.size() <= prefix.size() + suffix.size() || name.compare(0, prefix.size(), prefix) != 0) continue;
     Index step = 0;
     const char* last = name.data() + name.size() - suffix.size();
@@ -166,12 +159,11 @@ OCELLUS_FN std::vector<Index> CheckpointFolder::steps() const {
 }
 
 OCELLUS_FN void CheckpointFolder::write(Index step, const Checkpoint& checkpoint) const {
-  train_detail::make_folder(folder_);
+  make_folders(folder_);
   write_checkpoint(path_of(step), checkpoint);
   const std::vector<Index> all = steps();
   for (std::size_t i = 0; i + static_cast<std::size_t>(keep_) < all.size(); ++i) {
-    std::error_code ignored;  // a file that stays costs space, nothing else
-    std::filesystem::remove(path_of(all[i]), ignored);
+    std::remove(path_of(all[i]).c_str());  // a file that stays costs space, nothing else
   }
 }
 

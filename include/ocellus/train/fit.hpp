@@ -99,11 +99,11 @@ Tensor class_weights(const Dataset& dataset, Index classes, ClassWeighting weigh
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <limits>
 #include <optional>
 #include <utility>
 
+#include <unistd.h>
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
@@ -112,6 +112,7 @@ Tensor class_weights(const Dataset& dataset, Index classes, ClassWeighting weigh
 #include <ocellus/core/error.hpp>
 #include <ocellus/core/log.hpp>
 #include <ocellus/io/file.hpp>
+#include <ocellus/io/folder.hpp>
 #include <ocellus/losses/cross_entropy.hpp>
 #include <ocellus/losses/dice.hpp>
 #include <ocellus/losses/terms.hpp>
@@ -146,17 +147,13 @@ class LogFile {
   explicit LogFile(std::string path) : path_(std::move(path)) {}
 
   // Made with its first line.
-  bool exists() const {
-    std::error_code error;
-    return std::filesystem::exists(path_, error);
-  }
-  std::vector<TrainLogEntry> entries() const { return exists() ? read_train_log(path_) : std::vector<TrainLogEntry>(); }
+  std::vector<TrainLogEntry> entries() const { return is_file(path_) ? read_train_log(path_) : std::vector<TrainLogEntry>(); }
 
   // Drops what an interrupted part wrote after the checkpoint. Returns the seconds on its last line: that time was
   // spent, too.
   double resume_at(Index step) const {
     double spent = 0;
-    if (!exists()) return spent;
+    if (!is_file(path_)) return spent;
     std::string kept;
     for (const TrainLogEntry& e : entries()) {
       spent = std::max(spent, e.seconds);
@@ -168,17 +165,12 @@ class LogFile {
 
   void append(const TrainLogEntry& entry) const {
     const std::string line = entry.json() + "\n";
-    std::error_code error;
-    const std::uintmax_t before = std::filesystem::file_size(path_, error);
     std::FILE* file = std::fopen(path_.c_str(), "ab");
+    const long before = file && std::fseek(file, 0, SEEK_END) == 0 ? std::ftell(file) : -1;
     const bool written = file && std::fwrite(line.data(), 1, line.size(), file) == line.size();
-    if ((!file || std::fclose(file) == 0) && written) return;
-    // The part of a line that a full disk still took.
-    if (error) {
-      std::filesystem::remove(path_, error);
-    } else {
-      std::filesystem::resize_file(path_, before, error);
-    }
+    if (file && std::fclose(file) == 0 && written) return;
+    // The part of a line that a full disk still took goes again.
+    if (before < 0 || ::truncate(path_.c_str(), before) != 0) std::remove(path_.c_str());
     throw FileError(path_, "cannot be written");
   }
 
@@ -467,7 +459,7 @@ class Run {
   }
 
   void restore() {
-    make_folder(options_.out);
+    make_folders(options_.out);
     const std::optional<Checkpoint> c = options_.resume ? checkpoints().latest() : std::nullopt;
     if (!options_.resume && !checkpoints().steps().empty()) {
       throw UsageError(options_.out +
