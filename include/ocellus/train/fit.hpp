@@ -170,7 +170,8 @@ class LogFile {
     const bool written = file && std::fwrite(line.data(), 1, line.size(), file) == line.size();
     if (file && std::fclose(file) == 0 && written) return;
     // The part of a line that a full disk still took goes again.
-    if (before < 0 || ::truncate(path_.c_str(), before) != 0) std::remove(path_.c_str());
+    if (before == 0) std::remove(path_.c_str());
+    if (before > 0 && ::truncate(path_.c_str(), before) != 0) log(LogLevel::warning, path_ + ": its last line is cut off");
     throw FileError(path_, "cannot be written");
   }
 
