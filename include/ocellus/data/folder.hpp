@@ -95,9 +95,13 @@ OCELLUS_FN std::string path_inside(const std::string& root, const std::string& r
   };
   if (relative.find('\0') != std::string::npos) refuse("contains a NUL character");
   if (relative.starts_with('/')) refuse("is an absolute path; paths are relative to the folder of the list");
-  const std::string base = resolved_path(root), full = resolved_path(root + "/" + relative);
-  if (full.empty()) refuse("is no file");
-  if (!full.starts_with(base == "/" ? base : base + "/")) refuse("leaves the folder of the data set");
+  const std::string base = resolved_path(root), path = root + "/" + relative;
+  const std::string folder = resolved_path(path.substr(0, path.rfind('/'))), full = resolved_path(path);
+  for (const std::string& place : {folder, full}) {
+    if (!place.empty() && place != base && !place.starts_with(base == "/" ? base : base + "/")) {
+      refuse("leaves the folder of the data set");
+    }
+  }
   if (!is_file(full)) refuse("is no file");
   return full;
 }

@@ -64,7 +64,10 @@ OCELLUS_FN void make_folders(const std::string& path) {
   for (std::size_t end = 0; end < path.size();) {
     end = std::min(path.find('/', end + 1), path.size());
     const std::string part = path.substr(0, end);
-    if (::mkdir(part.c_str(), 0777) != 0 && !is_folder(part)) io_detail::fail_with_errno(part, "cannot make the folder");
+    if (::mkdir(part.c_str(), 0777) == 0) continue;
+    const int code = errno;
+    if (is_folder(part)) continue;
+    throw FileError(path, "cannot make the folder: " + io_detail::system_message(code == EEXIST ? ENOTDIR : code));
   }
 }
 
