@@ -45,8 +45,8 @@ foreach(set IN LISTS sets)
   if(NOT set STREQUAL baseline)
     list(APPEND options -march=${set})
   endif()
-  # Kernels are inlined into few large functions with hundreds of vector variables. Poisoning each where its scope ends takes three
-  # times as long to compile as all other checks together, which stay on.
+  # Kernels are inlined into few large functions with hundreds of vector variables. Poisoning each where its scope ends takes two
+  # to four times as long to compile as all other checks together, which stay on.
   if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=[^ ]*address")
     list(APPEND options -fno-sanitize-address-use-after-scope)
   endif()
