@@ -43,6 +43,10 @@ OCELLUS_FN MlpConfig MlpConfig::from_json(const Json& json) {
   MlpConfig c;
   c.labels = config::labels(json);
   c.sizes = config::integers(json, "sizes", c.sizes, 1, 1 << 24, true);
+  if (c.sizes.back() != static_cast<Index>(c.labels.size())) {
+    throw ConfigError("mlp: the last of sizes must be the number of labels; got " + std::to_string(c.sizes.back()) + " outputs and " +
+                      std::to_string(c.labels.size()) + " labels");
+  }
   c.activation = config::activation(json, "hidden_act", c.activation);
   c.num_channels = config::integer(json, "num_channels", c.num_channels, 1, 4096);
   return c;
@@ -55,10 +59,6 @@ OCELLUS_FN void MlpConfig::write(JsonWriter& json) const {
 
 OCELLUS_FN Mlp::Mlp(const MlpConfig& c) : config(c) {
   if (c.sizes.size() < 2) throw ConfigError("mlp: sizes must name at least the inputs and the outputs");
-  if (c.sizes.back() != static_cast<Index>(c.labels.size())) {
-    throw ConfigError("mlp: the last of sizes must be the number of labels; got " + std::to_string(c.sizes.back()) + " outputs and " +
-                      std::to_string(c.labels.size()) + " labels");
-  }
   for (std::size_t i = 0; i + 1 < c.sizes.size(); ++i) layers.emplace_back(c.sizes[i], c.sizes[i + 1]);
 }
 
