@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -47,10 +46,10 @@ class CachedDataset : public Dataset {
   Index ignore_index() const override { return source_->ignore_index(); }
 
  private:
+  struct Store;
+
   std::shared_ptr<const Dataset> source_;
-  mutable std::mutex mutex_;
-  mutable std::size_t bytes_left_;
-  mutable std::vector<Sample> samples_;  // empty images: not kept
+  std::shared_ptr<Store> store_;
 };
 
 // The first `count` samples of another set, for quick looks and tests.
@@ -72,26 +71,36 @@ class FirstSamples : public Dataset {
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_DATA)
+#include <mutex>
 #include <utility>
 
 namespace ocellus {
 
+struct CachedDataset::Store {
+  std::mutex mutex;
+  std::size_t bytes_left;
+  std::vector<Sample> samples;  // empty images: not kept
+};
+
 OCELLUS_FN CachedDataset::CachedDataset(std::shared_ptr<const Dataset> source, std::size_t bytes)
-    : source_(std::move(source)), bytes_left_(bytes), samples_(static_cast<std::size_t>(source_->size())) {}
+    : source_(std::move(source)), store_(std::make_shared<Store>()) {
+  store_->bytes_left = bytes;
+  store_->samples.resize(static_cast<std::size_t>(source_->size()));
+}
 
 OCELLUS_FN Sample CachedDataset::get(Index i) const {
   const auto slot = static_cast<std::size_t>(i);
   {
-    const std::lock_guard lock(mutex_);
-    if (!samples_[slot].image.empty()) return samples_[slot];
+    const std::lock_guard lock(store_->mutex);
+    if (!store_->samples[slot].image.empty()) return store_->samples[slot];
   }
   Sample sample = source_->get(i);
   const auto bytes_of = [](const Image& image) { return static_cast<std::size_t>(image.height() * image.stride()); };
   const std::size_t bytes = bytes_of(sample.image) + bytes_of(sample.mask);
-  const std::lock_guard lock(mutex_);
-  if (samples_[slot].image.empty() && bytes <= bytes_left_) {
-    bytes_left_ -= bytes;
-    samples_[slot] = sample;
+  const std::lock_guard lock(store_->mutex);
+  if (store_->samples[slot].image.empty() && bytes <= store_->bytes_left) {
+    store_->bytes_left -= bytes;
+    store_->samples[slot] = sample;
   }
   return sample;
 }
