@@ -48,11 +48,16 @@ OCELLUS_FN std::vector<std::string> names_in(const std::string& folder) {
   DIR* open = ::opendir(folder.c_str());
   if (!open) io_detail::fail_with_errno(folder, "cannot read the folder");
   std::vector<std::string> names;
-  errno = 0;
-  while (const dirent* entry = ::readdir(open)) {
+  int code = 0;
+  for (;;) {
+    errno = 0;  // readdir's end and its error differ by nothing else
+    const dirent* entry = ::readdir(open);
+    if (!entry) {
+      code = errno;
+      break;
+    }
     if (entry->d_name[0] != '.') names.emplace_back(entry->d_name);
   }
-  const int code = errno;
   ::closedir(open);
   if (code != 0) throw FileError(folder, "cannot read the folder: " + io_detail::system_message(code));
   std::sort(names.begin(), names.end());
