@@ -237,3 +237,61 @@ TEST_CASE("one constant that two calls pack differently is packed twice") {
       },
       random_tensor<float>({1, 6, 6, 16}, 4));
 }
+
+namespace {
+
+// A mixed FFN, an inverted residual with a stride, and a sum of resized maps.
+struct Strips {
+  Tensor wide = random_tensor<float>({96, 48}, 1), narrow = random_tensor<float>({48, 96}, 2), bias = random_tensor<float>({96}, 3);
+  Tensor filter = random_tensor<float>({96, 3, 3, 1}, 4), filter5 = random_tensor<float>({96, 5, 5, 1}, 5);
+  Tensor scale = random_tensor<float>({48}, 6), shift = random_tensor<float>({48}, 7);
+
+  Tensor feed_forward(const Tensor& x) const {
+    const Tensor a = linear(layer_norm(x, scale, shift), wide, bias);
+    const Tensor b = gelu(conv2d(a, filter, bias, {.padding = 1, .groups = 96}));
+    return linear(b, narrow) + x;
+  }
+  Tensor inverted_residual(const Tensor& x) const {
+    const Tensor a = relu6(linear(x, wide, bias));
+    const Tensor b = relu6(conv2d(a, filter5, {}, {.stride = 2, .padding = 2, .groups = 96}));
+    return linear(b, narrow);
+  }
+  Tensor sum_of_resized(const Tensor& x) const {
+    const Tensor a = linear(x, wide, bias);
+    const Tensor b = resize(linear(max_pool2d(x, {.kernel_size = 4}), wide), {x.dim(1), x.dim(2)});
+    const Tensor c = resize(linear(max_pool2d(x, {.kernel_size = 2}), wide), {x.dim(1), x.dim(2)}, {.mode = ResizeMode::bicubic});
+    return linear(relu(a + b + c), narrow);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("strips compute what whole nodes do, with the same bits on any number of threads") {
+  using Block = Tensor (Strips::*)(const Tensor&) const;
+  const struct {
+    const char* name;
+    Block block;
+    std::size_t nodes;  // of the group
+  } rows[] = {{"feed forward", &Strips::feed_forward, 4}, {"inverted residual", &Strips::inverted_residual, 3}, {"sum of resized", &Strips::sum_of_resized, 2}};
+  const Strips model;
+  const NoGrad no_grad;
+  for (const auto& row : rows) {
+    for (const Shape& shape : {Shape{1, 64, 64, 48}, Shape{2, 61, 45, 48}, Shape{1, 7, 900, 48}}) {
+      CAPTURE(row.name);
+      CAPTURE(shape.str());
+      const Tensor x = random_tensor<float>(shape, 8);
+      const Plan cut(optimize(trace([&](const Tensor& t) { return (model.*row.block)(t); }, shape)));
+      REQUIRE(cut.strip_groups().size() >= 1);
+      CHECK(cut.strip_groups()[0].nodes.size() >= row.nodes);
+      const Tensor expected = (model.*row.block)(x);
+      const Tensor one = run(cut, x);
+      CHECK(max_difference(one, expected) <= 1e-5 * max_abs(expected));
+      const int threads = num_threads();
+      for (int n : {1, 2, 3}) {
+        set_num_threads(n);
+        CHECK(max_difference(run(cut, x), one) == 0);
+      }
+      set_num_threads(threads);
+    }
+  }
+}

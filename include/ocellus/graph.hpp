@@ -3,4 +3,5 @@
 
 #include <ocellus/graph/optimize.hpp>
 #include <ocellus/graph/plan.hpp>
+#include <ocellus/graph/strips.hpp>
 #include <ocellus/graph/summary.hpp>

@@ -40,11 +40,18 @@ struct Add {
 
   Shape infer(const Run& r) const { return broadcast_shape(r, r.in[0].shape, r.in[1].shape); }
 
+  Rows reads(const Run& r, int, Rows out) const { return r.in[0].shape == r.in[1].shape ? out : Rows{}; }
+
   template <class T>
-  void forward(const Run& r) const {
-    const T *a = r.in[0], *b = r.in[1];
-    T* y = r.out[0];
-    broadcast_map(kernels::Binary::add, r.out[0].shape, r.in[0].shape, a, r.in[1].shape, b, y);
+  void forward_rows(const Run& r, Rows rows) const {
+    const Shape& y = r.out[0].shape;
+    if (rows.size() == y.rows()) {
+      broadcast_map<T>(kernels::Binary::add, y, r.in[0].shape, r.in[0], r.in[1].shape, r.in[1], r.out[0]);
+      return;
+    }
+    const Shape part{rows.size(), y[-1]};
+    broadcast_map<T>(kernels::Binary::add, part, part, r.in[0].row<const T>(rows.first), part, r.in[1].row<const T>(rows.first),
+                     r.out[0].row<T>(rows.first));
   }
 
   template <class T>

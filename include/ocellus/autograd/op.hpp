@@ -1,5 +1,5 @@
 // The shape of an op. One struct per op (namespace ocellus::op): a macro line with its signature and attributes, `infer`, `forward`,
-// `backward`, and where needed `keeps`, `aux`, `mutates`, `in_place`, `pack`, `macs`, `Result`. The engine sees it through a constant
+// `backward`, and where needed `keeps`, `aux`, `mutates`, `in_place`, `pack`, `reads`, `macs`, `Result`. The engine sees it through a constant
 // table of functions, one per op and element type.
 #pragma once
 
@@ -34,6 +34,12 @@ struct View {
     constexpr DType asked = dtype_of<std::remove_const_t<T>>;
     if (!kept || format != Format::plain || (data && dtype != asked)) [[unlikely]] refuse(asked);
     return static_cast<T*>(data);
+  }
+  // Where a row begins; null where there is no memory.
+  template <class T>
+  T* row(Index i) const {
+    T* first = *this;
+    return first ? first + i * shape[-1] : nullptr;
   }
   // The memory of a packed constant, null if this view is plain.
   template <class T>
@@ -108,6 +114,15 @@ constexpr unsigned output(int i) { return 1u << (16 + i); }
 
 enum class Precision : std::uint8_t { f32 };  // of a plan's matrix products
 
+// A run of rows of a tensor: all axes but the last, flattened.
+struct Rows {
+  Index first = 0, last = 0;  // one past the end
+
+  bool empty() const { return first >= last; }
+  Index size() const { return last - first; }
+  bool holds(Index row) const { return first <= row && row < last; }
+};
+
 // What does not depend on the element type.
 struct OpInfo {
   const char* signature;  // "linear(x, weight, bias)"
@@ -124,6 +139,7 @@ struct OpInfo {
   void (*attributes)(const void* op, AttributeWriter&);
   unsigned (*mutates)(const void* op);
   AnyTensor (*pack)(const void* op, int input, const AnyTensor& constant, const Run& shapes, Precision);
+  Rows (*reads)(const void* op, const Run& shapes, int input, Rows out);  // null: the op cannot write some rows alone
 
   std::string name() const;
 };
@@ -135,6 +151,7 @@ struct OpTable {
   DType result;
   void (*forward)(const void* op, const Run&);
   void (*backward)(const void* op, const Run&);
+  void (*forward_rows)(const void* op, const Run&, Rows);  // null where info.reads is
 };
 
 namespace autograd_detail {
@@ -189,7 +206,29 @@ constexpr OpInfo make_info() {
   if constexpr (requires(const Op& o, const AnyTensor& t, const Run& r) { o.pack(0, t, r, Precision::f32); }) {
     info.pack = [](const void* op, int i, const AnyTensor& t, const Run& r, Precision p) { return as_op<Op>(op).pack(i, t, r, p); };
   }
+  if constexpr (requires(const Op& o, const Run& r) { o.reads(r, 0, Rows{}); }) {
+    info.reads = [](const void* op, const Run& r, int i, Rows out) { return as_op<Op>(op).reads(r, i, out); };
+  }
   return info;
+}
+
+// An op that can write some rows alone says so by `reads` and has `forward_rows` in the place of `forward`.
+template <class Op, class T>
+void run_forward(const void* op, const Run& r) {
+  if constexpr (requires(const Op& o) { o.template forward_rows<T>(r, Rows{}); }) {
+    as_op<Op>(op).template forward_rows<T>(r, Rows{0, r.out[0].shape.rows()});
+  } else {
+    as_op<Op>(op).template forward<T>(r);
+  }
+}
+
+template <class Op, class T>
+constexpr auto forward_rows_of() -> void (*)(const void*, const Run&, Rows) {
+  if constexpr (requires(const Op& o, const Run& r) { o.template forward_rows<T>(r, Rows{}); }) {
+    return [](const void* op, const Run& r, Rows rows) { as_op<Op>(op).template forward_rows<T>(r, rows); };
+  } else {
+    return nullptr;
+  }
 }
 
 template <class Op, class T>
@@ -209,8 +248,8 @@ template <class Op>
 inline constexpr OpInfo op_info = autograd_detail::make_info<Op>();
 template <class Op, class T>
 inline constexpr OpTable op_table{op_info<Op>, dtype_of<T>, autograd_detail::result_of<Op, T>(),
-                                  [](const void* op, const Run& r) { autograd_detail::as_op<Op>(op).template forward<T>(r); },
-                                  autograd_detail::backward_of<Op, T>()};
+                                  autograd_detail::run_forward<Op, T>, autograd_detail::backward_of<Op, T>(),
+                                  autograd_detail::forward_rows_of<Op, T>()};
 
 // An op with its attributes, by value.
 class AnyOp {

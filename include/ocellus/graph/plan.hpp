@@ -1,6 +1,6 @@
 // Plan: a graph made ready to run. Constants are packed for their kernels, every temporary has its place in one arena, found by
-// lifetime. A Plan is const and may be shared; a Workspace per thread holds all that a run writes, and once it exists a run allocates
-// nothing.
+// lifetime, and groups of nodes that stay in the cache run strip by strip (graph/strips.hpp). A Plan is const and may be shared; a
+// Workspace per thread holds all that a run writes, and once it exists a run allocates nothing.
 #pragma once
 
 #include <memory>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <ocellus/autograd/graph.hpp>
+#include <ocellus/graph/strips.hpp>
 
 namespace ocellus {
 
@@ -34,10 +35,18 @@ class Plan {
 
    private:
     friend class Plan;
+    // What one thread needs to run strips.
+    struct Lane {
+      explicit Lane(std::size_t bytes) : buffer(bytes, Storage::Kind::allocated) {}
+      Storage buffer;                    // of the group that runs
+      std::vector<StripCursor> cursors;  // per group
+      std::vector<double> seconds;       // per node of a group, when profiled
+    };
     explicit Workspace(std::size_t bytes) : arena_(bytes, Storage::Kind::allocated) {}
 
     Storage arena_;
     std::vector<Run> runs_;
+    std::vector<std::unique_ptr<Lane>> lanes_;  // one a thread
     std::vector<std::vector<View*>> inputs_;  // per graph input: every argument that reads it
     std::vector<std::pair<std::size_t, std::size_t>> echoes_;  // outputs that are graph inputs: (output, input)
     std::vector<View> outputs_;
@@ -53,6 +62,8 @@ class Plan {
   std::vector<NodeProfile> describe() const;
 
   const Graph& graph() const { return graph_; }
+  // The nodes that run strip by strip.
+  const std::vector<StripGroup>& strip_groups() const { return groups_; }
   // Of the arena, and of all temporaries if none shared memory.
   std::size_t arena_bytes() const { return arena_bytes_; }
   std::size_t value_bytes() const;
@@ -61,9 +72,15 @@ class Plan {
   void pack_constants(Precision precision);
   void place();
   void bind_inputs(std::span<const AnyTensor> inputs, Workspace& w) const;
-  void run_node(std::size_t i, Workspace& w) const;
+  // Runs node i, or its whole group if it is the last of one. Adds the times to profile where that is not null.
+  void run_node(std::size_t i, Workspace& w, std::vector<NodeProfile>* profile) const;
+  void run_group(std::size_t group, Workspace& w, std::vector<NodeProfile>* profile) const;
+  void add_lanes(Workspace& w) const;
+  void run_all(std::span<const AnyTensor> inputs, Workspace& w, std::vector<NodeProfile>* profile) const;
 
   Graph graph_;
+  std::vector<StripGroup> groups_;
+  std::vector<int> group_;  // of each node; -1: none
   std::vector<Index> offset_;  // of each value in the arena; -1: not there
   std::size_t arena_bytes_ = 0;
 };
@@ -72,9 +89,11 @@ class Plan {
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_GRAPH)
 #include <algorithm>
+#include <atomic>
 
 #include <ocellus/core/error.hpp>
 #include <ocellus/runtime/clock.hpp>
+#include <ocellus/runtime/parallel.hpp>
 
 namespace ocellus {
 namespace graph_detail {
@@ -98,6 +117,11 @@ OCELLUS_FN View* argument(Run& r, const Node& n, std::size_t i) {
 }  // namespace graph_detail
 
 OCELLUS_FN Plan::Plan(Graph graph, Precision precision) : graph_(std::move(graph)) {
+  groups_ = find_strip_groups(graph_);
+  group_.assign(graph_.nodes.size(), -1);
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    for (int n : groups_[g].nodes) group_[graph_detail::at(n)] = static_cast<int>(g);
+  }
   pack_constants(precision);
   place();
 }
@@ -161,13 +185,14 @@ OCELLUS_FN void Plan::place() {
   for (std::size_t v = 0; v < count; ++v) share[v] = static_cast<int>(v);
   for (int k = 0; k < nodes; ++k) {
     const Node& n = graph_.nodes[at(k)];
+    const int when = group_[at(k)] < 0 ? k : groups_[at(group_[at(k)])].root();  // a group runs where its last node stands
     for (int o : n.out) {
-      if (o < 0) continue;
+      if (o < 0 || when != k) continue;  // what stays inside a group has a buffer there
       first[at(o)] = k;
       last[at(o)] = std::max(last[at(o)], k);
     }
     for (const Edge& e : n.in) {
-      if (e.value >= 0) last[at(e.value)] = std::max(last[at(e.value)], k);
+      if (e.value >= 0) last[at(e.value)] = std::max(last[at(e.value)], when);
     }
   }
   for (const Edge& e : graph_.outputs) {
@@ -176,7 +201,7 @@ OCELLUS_FN void Plan::place() {
 
   for (int k = 0; k < nodes; ++k) {  // an output takes over the memory of a dying first input
     const Node& n = graph_.nodes[at(k)];
-    if (n.phase != Phase::forward || !n.op.info().in_place || n.in[0].value < 0 || n.out[0] < 0) continue;
+    if (n.phase != Phase::forward || !n.op.info().in_place || n.in[0].value < 0 || n.out[0] < 0 || group_[at(k)] >= 0) continue;
     const int a = n.in[0].value, y = n.out[0];
     const Value& from = graph_.values[at(a)];
     const bool dies = from.producer >= 0 && last[at(a)] == k && last[at(share[at(a)])] == k;
@@ -253,6 +278,7 @@ OCELLUS_FN std::unique_ptr<Plan::Workspace> Plan::workspace() const {
     }
     w->outputs_.emplace_back(e.spec, memory(e.value));
   }
+  add_lanes(*w);
   return w;
 }
 
@@ -278,29 +304,98 @@ OCELLUS_FN void Plan::bind_inputs(std::span<const AnyTensor> inputs, Workspace& 
   for (const auto& [output, input] : w.echoes_) w.outputs_[output].data = inputs[input].raw();
 }
 
-OCELLUS_FN void Plan::run_node(std::size_t i, Workspace& w) const {
+OCELLUS_FN void Plan::add_lanes(Workspace& w) const {
+  if (groups_.empty()) return;
+  Index bytes = 0;
+  for (const StripGroup& g : groups_) bytes = std::max(bytes, StripCursor::bytes(g));
+  while (static_cast<int>(w.lanes_.size()) < num_threads()) {
+    Workspace::Lane& lane = *w.lanes_.emplace_back(std::make_unique<Workspace::Lane>(static_cast<std::size_t>(bytes)));
+    std::size_t longest = 0;
+    for (const StripGroup& g : groups_) {
+      lane.cursors.emplace_back(graph_, g);
+      longest = std::max(longest, g.nodes.size());
+    }
+    lane.seconds.resize(longest);
+  }
+}
+
+// Threads take segments of neighbouring strips; in a segment each strip begins with the rows that the one before it left behind.
+OCELLUS_FN void Plan::run_group(std::size_t index, Workspace& w, std::vector<NodeProfile>* profile) const {
+  using graph_detail::at;
+  const StripGroup& group = groups_[index];
+  struct Job {
+    const Plan& plan;
+    const StripGroup& group;
+    std::size_t index;
+    Workspace& w;
+    bool timed;
+    Index segments;
+    std::atomic<Index> next;
+  } job{*this, group, index, w, profile != nullptr, num_threads() == 1 ? 1 : std::min<Index>(group.count(), 4 * num_threads()), 0};
+  const Index lanes = std::min<Index>(job.segments, static_cast<Index>(w.lanes_.size()));
+  const auto work = [](void* context, Index piece) {
+    Job& j = *static_cast<Job*>(context);
+    Workspace::Lane& lane = *j.w.lanes_[static_cast<std::size_t>(piece)];
+    StripCursor& cursor = lane.cursors[j.index];
+    for (std::size_t i = 0; i < j.group.nodes.size(); ++i) {
+      const Run& bound = j.w.runs_[at(j.group.nodes[i])];
+      for (std::size_t k = 0; k < bound.in.size(); ++k) cursor.runs[i].in[k].data = bound.in[k].data;
+      cursor.runs[i].out[0].data = bound.out[0].data;
+      cursor.runs[i].step = j.w.step;
+      lane.seconds[i] = 0;
+    }
+    for (Index segment; (segment = j.next.fetch_add(1, std::memory_order_relaxed)) < j.segments;) {
+      cursor.restart();
+      const Index end = j.group.count() * (segment + 1) / j.segments;
+      for (Index strip = j.group.count() * segment / j.segments; strip < end; ++strip) {
+        cursor.next(j.plan.graph_, j.group, strip, static_cast<char*>(lane.buffer.data()));
+        for (std::size_t i = 0; i < j.group.nodes.size(); ++i) {
+          if (cursor.compute[i].empty()) continue;
+          const double start = j.timed ? seconds() : 0;
+          const AnyOp& op = j.plan.graph_.nodes[at(j.group.nodes[i])].op;
+          op.table().forward_rows(op.get(), cursor.runs[i], cursor.compute[i]);
+          if (j.timed) lane.seconds[i] += seconds() - start;
+        }
+      }
+    }
+  };
+  run_pieces(lanes, work, &job);
+  for (Index lane = 0; profile && lane < lanes; ++lane) {  // threads at work together: what one of them took on average
+    for (std::size_t i = 0; i < group.nodes.size(); ++i) {
+      profile->at(at(group.nodes[i])).seconds += w.lanes_[static_cast<std::size_t>(lane)]->seconds[i] / static_cast<double>(lanes);
+    }
+  }
+}
+
+OCELLUS_FN void Plan::run_node(std::size_t i, Workspace& w, std::vector<NodeProfile>* profile) const {
+  if (group_[i] >= 0) {
+    const auto group = graph_detail::at(group_[i]);
+    if (groups_[group].root() == static_cast<int>(i)) run_group(group, w, profile);
+    return;
+  }
+  const double start = profile ? seconds() : 0;
   const Node& n = graph_.nodes[i];
   Run& r = w.runs_[i];
   r.step = w.step;
   const OpTable& table = n.op.table();
   (n.phase == Phase::forward ? table.forward : table.backward)(n.op.get(), r);
+  if (profile) profile->at(i).seconds += seconds() - start;
+}
+
+OCELLUS_FN void Plan::run_all(std::span<const AnyTensor> inputs, Workspace& w, std::vector<NodeProfile>* profile) const {
+  bind_inputs(inputs, w);
+  add_lanes(w);
+  for (std::size_t i = 0; i < graph_.nodes.size(); ++i) run_node(i, w, profile);
+  ++w.step;
 }
 
 OCELLUS_FN const std::vector<View>& Plan::run(std::span<const AnyTensor> inputs, Workspace& w) const {
-  bind_inputs(inputs, w);
-  for (std::size_t i = 0; i < graph_.nodes.size(); ++i) run_node(i, w);
-  ++w.step;
+  run_all(inputs, w, nullptr);
   return w.outputs_;
 }
 
 OCELLUS_FN const std::vector<View>& Plan::run(std::span<const AnyTensor> inputs, Workspace& w, std::vector<NodeProfile>& profile) const {
-  bind_inputs(inputs, w);
-  for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-    const double start = seconds();
-    run_node(i, w);
-    profile.at(i).seconds += seconds() - start;
-  }
-  ++w.step;
+  run_all(inputs, w, &profile);
   return w.outputs_;
 }
 

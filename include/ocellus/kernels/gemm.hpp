@@ -59,6 +59,8 @@ struct Tile {
   Index length = 0;  // elements of a segment
   const T* b = nullptr;
   Index ldb = 0;
+  const T* ahead = nullptr;  // what will be multiplied soon is fetched to the second-level cache meanwhile,
+  Index ahead_step = 0;      // so much of it for every k
   T* c = nullptr;
   Index ldc = 0;
   const Index* c_rows = nullptr;  // or offsets of the rows from c
@@ -137,31 +139,41 @@ void tile_kernel(const Tile<T>& t) {
   vec<T> sum[std::size_t{R}][std::size_t{V}];
   OCELLUS_EACH_VECTOR sum[r][v] = vec<T>(T(0));
 
-  const T* b = t.b;
-  const Index ldb = t.ldb;
   const Index step = t.step;
   const Index length = t.length;
-  for (Index s = 0; s < t.segments; ++s) {
-    const T* a[std::size_t{R}];
-    if (t.a_rows) {
-      const T* const* rows = t.a_rows + s * Index{Tiling<T>::most_rows};
-      OCELLUS_UNROLL for (int r = 0; r < R; ++r) a[r] = rows[r] + t.a_offset;
-    } else {
-      OCELLUS_UNROLL for (int r = 0; r < R; ++r) a[r] = t.a + r * t.lda;
-    }
-    Index at = 0;
-#pragma GCC unroll 4
-    for (Index k = 0; k < length; ++k) {
-      asm("" : "+r"(at));  // one counter for all rows: the compiler would advance a pointer a row
-      vec<T> column[std::size_t{V}];
-      OCELLUS_UNROLL for (int v = 0; v < V; ++v) column[v] = load<T>(b + v * w);
-      OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
-        const vec<T> x(a[r][at]);
-        OCELLUS_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = fma<T>(x, column[v], sum[r][v]);
+  const auto multiply = [&](const auto ldb) OCELLUS_INLINE_LAMBDA {
+    const T* b = t.b;
+    const T* ahead = t.ahead;
+    for (Index s = 0; s < t.segments; ++s) {
+      const T* a[std::size_t{R}];
+      if (t.a_rows) {
+        const T* const* rows = t.a_rows + s * Index{Tiling<T>::most_rows};
+        OCELLUS_UNROLL for (int r = 0; r < R; ++r) a[r] = rows[r] + t.a_offset;
+      } else {
+        OCELLUS_UNROLL for (int r = 0; r < R; ++r) a[r] = t.a + r * t.lda;
       }
-      b += ldb;
-      at += step;
+      Index at = 0;
+#pragma GCC unroll 4
+      for (Index k = 0; k < length; ++k) {
+        asm("" : "+r"(at));  // one counter for all rows: the compiler would advance a pointer a row
+        vec<T> column[std::size_t{V}];
+        OCELLUS_UNROLL for (int v = 0; v < V; ++v) column[v] = load<T>(b + v * w);
+        OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
+          const vec<T> x(a[r][at]);
+          OCELLUS_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = fma<T>(x, column[v], sum[r][v]);
+        }
+        __builtin_prefetch(ahead, 0, 2);
+        ahead += t.ahead_step;
+        b += ldb;
+        at += step;
+      }
     }
+  };
+  // A packed panel's distance as a constant leaves more of the ports to the products: 8 % at k = 32.
+  if (t.ldb == V * w) {
+    multiply(std::integral_constant<Index, V * w>{});
+  } else {
+    multiply(t.ldb);
   }
 
   Index row[std::size_t{R}];
@@ -288,18 +300,21 @@ struct GemmJob {
 };
 
 // Rows of A that are done at once for every panel of B: less than half of a small L2 cache, so that a B larger than the
-// cache is read again as rarely as can be.
+// cache is read again as rarely as can be; all of them if they nearly fit.
 template <class T>
-Index block_rows(Index k) {
+Index block_rows(Index m, Index k) {
   constexpr Index elements = Index{400 * 1024} / static_cast<Index>(sizeof(T));
-  return larger(96, smaller(192, elements / larger(1, smaller(k, 1024))));
+  const Index depth = larger(1, smaller(k, 768));
+  if (m * depth <= 2 * elements && m <= 256) return larger(1, m);
+  return larger(96, smaller(192, elements / depth));
 }
 
-// Rows [m0, m1) and panels [p0, p1) of a product.
+// Rows [m0, m1) and panels [p0, p1) of a product. While a panel of a packed B is multiplied the next one is fetched, after
+// the last one `then`: weights that were not used for a while come from memory, and the first tile would wait for them.
 template <class T>
-void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1) {
+void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1, const T* then = nullptr) {
   const Panels<T> panels(g.n);
-  const Index most_k = g.transpose_a ? 512 : 1024;
+  const Index most_k = g.transpose_a ? 512 : 768;
   const Index blocks = larger(1, ceil_div(g.k, most_k));
   Tile<T> t;
   t.lda = g.transpose_a ? 1 : g.lda;
@@ -322,8 +337,11 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1) {
       t.bias = g.epilogue.bias ? g.epilogue.bias + n0 : nullptr;
       const Index tiles = ceil_div(m1 - m0, Tiling<T>::rows(static_cast<int>(vectors)));
       const EvenCut rows(m1 - m0, tiles);
+      const T* next = p + 1 < p1 ? t.b + panels.width() * g.k : then;
+      t.ahead = g.packed_b && next ? next : t.b;
+      t.ahead_step = t.ahead == t.b ? 0 : smaller(Tiling<T>::width, ceil_div(t.ldb, tiles));
       Index row = m0;
-      for (Index i = 0; i < tiles; ++i) {
+      for (Index i = 0; i < tiles; ++i, t.ahead += t.length * t.ahead_step) {
         t.c = g.c + row * g.ldc + n0;
         t.residual = g.epilogue.residual ? g.epilogue.residual + row * g.ldc + n0 : nullptr;
         t.a = g.a + row * t.lda + k0 * t.step;
@@ -339,15 +357,18 @@ template <class T>
 void gemm_blocks(const GemmJob<T>& g) {
   const Index panels = Panels<T>(g.n).count;
   const Index threads = g.m * g.n * g.k < 65536 ? 1 : num_threads();
-  const Index row_blocks = ceil_div(g.m, block_rows<T>(g.k));
+  const Index row_blocks = ceil_div(g.m, block_rows<T>(g.m, g.k));
   const Index panel_groups = threads == 1 ? 1 : smaller(panels, ceil_div(8 * threads, row_blocks));
+  const Index pieces = row_blocks * panel_groups;
+  const Index width = Panels<T>(g.n).width();
   const auto block = [&](Index piece) {
     const Index i = piece / panel_groups;
     const Index j = piece % panel_groups;
+    const Index soon = piece + threads;  // probably this thread's next piece
+    const T* then = g.packed_b && soon < pieces ? g.packed_b + panels * (soon % panel_groups) / panel_groups * width * g.k : nullptr;
     gemm_block<T>(g, g.m * i / row_blocks, g.m * (i + 1) / row_blocks, panels * j / panel_groups,
-                  panels * (j + 1) / panel_groups);
+                  panels * (j + 1) / panel_groups, then);
   };
-  const Index pieces = row_blocks * panel_groups;
   if (threads == 1) {
     for (Index piece = 0; piece < pieces; ++piece) block(piece);
   } else {

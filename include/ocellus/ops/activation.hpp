@@ -72,9 +72,12 @@ struct Activation {
 
   Shape infer(const Run& r) const { return r.in[0].shape; }
 
+  Rows reads(const Run&, int, Rows out) const { return out; }
+
   template <class T>
-  void forward(const Run& r) const {
-    kernels::table<T>().activation(act, r.in[0].shape.numel(), r.in[0], r.out[0]);
+  void forward_rows(const Run& r, Rows rows) const {
+    const Index n = rows.size() * r.in[0].shape[-1];
+    kernels::table<T>().activation(act, n, r.in[0].row<const T>(rows.first), r.out[0].row<T>(rows.first));
   }
 
   template <class T>

@@ -95,16 +95,46 @@ struct Conv2d {
     return packed.packed_as(w.spec());
   }
 
+  // Whole picture rows of a depthwise convolution; others have kernels that want the whole picture.
+  Rows reads(const Run& r, int i, Rows out) const {
+    const kernels::ConvShape s = sizes(r.in[0].shape, r.in[1].shape, r.out[0].shape);
+    if (!s.depthwise() || out.first % s.out_width != 0 || out.last % s.out_width != 0) return {};
+    if (i == 3) return out;
+    const auto top = [&](Index row) { return row % s.out_height * stride.h - padding.h; };
+    const Index first = out.first / s.out_width, last = out.last / s.out_width - 1;
+    const Index begin = std::max<Index>(0, top(first));
+    const Index end = std::min(s.height, top(last) + dilation.h * (s.kernel.h - 1) + 1);
+    return {(first / s.out_height * s.height + begin) * s.width, (last / s.out_height * s.height + end) * s.width};
+  }
+
   template <class T>
-  void forward(const Run& r) const {
+  void forward_rows(const Run& r, Rows rows) const {
     kernels::Conv<T> c;
     c.shape = sizes(r.in[0].shape, r.in[1].shape, r.out[0].shape);
-    c.x = r.in[0];
     c.packed_weight = r.in[1].packed<T>();
     if (!c.packed_weight) c.weight = r.in[1];
-    c.y = r.out[0];
-    c.epilogue = epilogue.with<T>(r.in[2], r.in[3]);
-    kernels::table<T>().conv(c);
+    const Index picture = c.shape.out_height * c.shape.out_width;
+    if (rows.size() == c.shape.batch * picture) {
+      c.x = r.in[0];
+      c.y = r.out[0];
+      c.epilogue = epilogue.with<T>(r.in[2], r.in[3]);
+      kernels::table<T>().conv(c);
+      return;
+    }
+    // Part of a picture is a picture of fewer rows, and padding that the rows above it have used up.
+    c.shape.batch = 1;
+    while (!rows.empty()) {
+      const Index image = rows.first / picture;
+      const Index top = rows.first % picture / c.shape.out_width;
+      const Index last = std::min(rows.last, (image + 1) * picture);
+      c.shape.out_height = (last - rows.first) / c.shape.out_width;
+      c.shape.padding.h = padding.h - top * stride.h;
+      c.x = r.in[0].row<const T>(image * c.shape.height * c.shape.width);
+      c.y = r.out[0].row<T>(rows.first);
+      c.epilogue = epilogue.with<T>(r.in[2], r.in[3].row<const T>(rows.first));
+      kernels::table<T>().conv(c);
+      rows.first = last;
+    }
   }
 
   template <class T>

@@ -71,17 +71,20 @@ struct LayerNorm {
     return {rows, rows};
   }
 
+  Rows reads(const Run&, int, Rows out) const { return out; }
+
   template <class T>
-  void forward(const Run& r) const {
+  void forward_rows(const Run& r, Rows rows) const {
+    T *mean = r.aux[0], *rstd = r.aux[1];
     kernels::LayerNorm<T> n;
-    n.rows = r.in[0].shape.rows();
+    n.rows = rows.size();
     n.channels = r.in[0].shape[-1];
-    n.x = r.in[0];
+    n.x = r.in[0].row<const T>(rows.first);
     n.weight = r.in[1];
     n.bias = r.in[2];
-    n.y = r.out[0];
-    n.mean = r.aux[0];
-    n.rstd = r.aux[1];
+    n.y = r.out[0].row<T>(rows.first);
+    n.mean = mean ? mean + rows.first : nullptr;
+    n.rstd = rstd ? rstd + rows.first : nullptr;
     n.eps = static_cast<T>(eps);
     kernels::table<T>().layer_norm(n);
   }

@@ -58,8 +58,21 @@ struct Resize {
     return y;
   }
 
+  // Whole picture rows, of one picture.
+  Rows reads(const Run& r, int i, Rows out) const {
+    const Shape& x = r.in[0].shape;
+    const Index first = out.first / size.w, last = out.last / size.w - 1;
+    if (out.first % size.w != 0 || out.last % size.w != 0 || first / size.h != last / size.h) return {};
+    if (i == 1) return out;
+    Scratch frame;
+    const kernels::ResampleAxis vertical = axis(x[1], size.h, scale_h, frame);
+    const Index begin = vertical.start[first % size.h], end = vertical.start[last % size.h] + vertical.taps;
+    const Index top = first / size.h * x[1];
+    return {(top + begin) * x[2], (top + end) * x[2]};
+  }
+
   template <class T>
-  void forward(const Run& r) const {
+  void forward_rows(const Run& r, Rows rows) const {
     const Shape& x = r.in[0].shape;
     Scratch frame;
     kernels::Resample<T> k;
@@ -68,8 +81,16 @@ struct Resize {
     k.vertical = axis(x[1], size.h, scale_h, frame);
     k.horizontal = axis(x[2], size.w, scale_w, frame);
     k.x = r.in[0];
-    k.residual = r.in[1];
-    k.y = r.out[0];
+    k.residual = r.in[1].row<const T>(rows.first);
+    k.y = r.out[0].row<T>(rows.first);
+    if (rows.size() != x[0] * size.h * size.w) {
+      const Index first = rows.first / size.w;
+      k.batch = 1;
+      k.x += first / size.h * x[1] * x[2] * x[3];
+      k.vertical.start += first % size.h;
+      k.vertical.weight += first % size.h * k.vertical.taps;
+      k.vertical.out = rows.size() / size.w;
+    }
     kernels::table<T>().resample(k);
   }
 
