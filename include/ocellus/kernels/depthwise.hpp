@@ -37,7 +37,7 @@ struct DepthwiseWindow {
 
 template <class T, int P, int V, bool Tail>
 OCELLUS_INLINE void depthwise_pixels(const DepthwiseWindow<T>& k, Index next, Index columns_begin, Index columns_end,
-                                     const T* x, const T* weight, const T* bias, bool relu, T* y, Index left) {
+                                     const T* x, const T* weight, const T* bias, Act light, T* y, Index left) {
   constexpr Index w = vec<T>::size;
   const auto read = [&](const T* p) OCELLUS_INLINE_LAMBDA { return Tail ? load_n(p, left) : load<T>(p); };
   vec<T> sum[std::size_t{P}][std::size_t{V}];
@@ -59,7 +59,9 @@ OCELLUS_INLINE void depthwise_pixels(const DepthwiseWindow<T>& k, Index next, In
   }
   OCELLUS_UNROLL for (int p = 0; p < P; ++p) {
     OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
-      const vec<T> all = relu ? act<Act::relu, T>(sum[p][v]) : sum[p][v];
+      vec<T> all = sum[p][v];
+      if (light == Act::relu) all = act<Act::relu, T>(all);
+      if (light == Act::relu6) all = act<Act::relu6, T>(all);
       if constexpr (Tail) {
         store_n(y + p * k.channels + v * w, all, left);
       } else {
@@ -72,19 +74,19 @@ OCELLUS_INLINE void depthwise_pixels(const DepthwiseWindow<T>& k, Index next, In
 // P pixels, every channel.
 template <class T, int P>
 void depthwise_channels(const DepthwiseWindow<T>& k, Index next, Index columns_begin, Index columns_end, const T* x,
-                        const T* bias, bool relu, T* y) {
+                        const T* bias, Act light, T* y) {
   constexpr Index w = vec<T>::size;
   Index c = 0;
   constexpr int v = P == 1 ? 4 : 2;  // independent sums, so that the latency of one does not count
   const auto at = [&](Index channel) OCELLUS_INLINE_LAMBDA { return bias ? bias + channel : nullptr; };
   for (; c + v * w <= k.channels; c += v * w) {
-    depthwise_pixels<T, P, v, false>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c, w);
+    depthwise_pixels<T, P, v, false>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), light, y + c, w);
   }
   for (; c + w <= k.channels; c += w) {
-    depthwise_pixels<T, P, 1, false>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c, w);
+    depthwise_pixels<T, P, 1, false>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), light, y + c, w);
   }
   if (c < k.channels) {
-    depthwise_pixels<T, P, 1, true>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c,
+    depthwise_pixels<T, P, 1, true>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), light, y + c,
                                     k.channels - c);
   }
 }
@@ -97,7 +99,7 @@ void depthwise_run(const ConvShape& s, const T* x, const T* packed, T* y, const 
   const Index room =
       s.width + s.padding.w - (s.kernel.w - 1) * s.dilation.w - 1;  // last start of a window that stays inside
   const Index inner_end = room < 0 ? inner_begin : larger(inner_begin, smaller(s.out_width, room / s.stride.w + 1));
-  const bool relu = e.before == Act::relu;
+  const Act light = is_light(e.before) ? e.before : Act::none;
   const bool rest = !is_light(e.before) || e.residual || e.after != Act::none;
   Epilogue<T> later;
   later.before = is_light(e.before) ? Act::none : e.before;
@@ -128,7 +130,7 @@ void depthwise_run(const ConvShape& s, const T* x, const T* packed, T* y, const 
                      constexpr int count = decltype(pixels)::value;
                      const Index pixel = r * s.out_width + ox;
                      const Index start = (base + ox * s.stride.w - s.padding.w) * s.channels;
-                     depthwise_channels<T, count>(k, next, columns_begin, columns_end, x + start, e.bias, relu,
+                     depthwise_channels<T, count>(k, next, columns_begin, columns_end, x + start, e.bias, light,
                                                   y + pixel * s.channels);
                      finish(pixel, count);
                    };

@@ -44,7 +44,8 @@ struct Panels {
   OCELLUS_INLINE Index vectors_of(Index panel) const { return ceil_div(columns(panel), Tiling<T>::width); }
 };
 
-constexpr bool is_light(Act f) { return f == Act::none || f == Act::relu; }  // done on the accumulators
+// Done on the accumulators.
+constexpr bool is_light(Act f) { return f == Act::none || f == Act::relu || f == Act::relu6; }
 
 // One tile: C rows (+)= Σ over segments and k of a(row, segment, k) b(k, column), then the epilogue.
 // Rows are evenly spaced, or listed: a_rows, c_rows.
@@ -59,6 +60,8 @@ struct Tile {
   Index length = 0;  // elements of a segment
   const T* b = nullptr;
   Index ldb = 0;
+  const T* ahead = nullptr;  // may be null: what B continues with, fetched into L2 meanwhile
+  Index ahead_step = 0;      // from one k to the next
   T* c = nullptr;
   Index ldc = 0;
   const Index* c_rows = nullptr;  // or offsets of the rows from c
@@ -71,6 +74,12 @@ struct Tile {
   Act after = Act::none;
 
   OCELLUS_INLINE Index row(Index r) const { return c_rows ? c_rows[r] : r * ldc; }
+
+  // Tile i of `tiles` that share B fetches its part of the `next` panel, `k` rows of `vectors` vectors.
+  OCELLUS_INLINE void fetch(const T* next, Index k, Index vectors, Index i, Index tiles) {
+    ahead_step = ceil_div(vectors, tiles) * vec<T>::size;
+    ahead = next + i * k * ahead_step;
+  }
 };
 
 // `count` cut into `parts` whose sizes differ by one at most, the longer ones first.
@@ -141,6 +150,7 @@ void tile_kernel(const Tile<T>& t) {
   const Index ldb = t.ldb;
   const Index step = t.step;
   const Index length = t.length;
+  const T* ahead = t.ahead ? t.ahead : b;
   for (Index s = 0; s < t.segments; ++s) {
     const T* a[std::size_t{R}];
     if (t.a_rows) {
@@ -158,6 +168,11 @@ void tile_kernel(const Tile<T>& t) {
       OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
         const vec<T> x(a[r][at]);
         OCELLUS_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = fma<T>(x, column[v], sum[r][v]);
+      }
+      if constexpr (V > 2) {  // narrow tiles have no load to spare
+        __builtin_prefetch(ahead, 0, 2);
+        __builtin_prefetch(ahead + w, 0, 2);
+        ahead += t.ahead_step;
       }
       b += ldb;
       at += step;
@@ -181,16 +196,19 @@ void tile_kernel(const Tile<T>& t) {
         OCELLUS_UNROLL for (int r = 0; r < R; ++r) sum[r][v] += bias;
       }
     }
-    if (t.before == Act::relu) {
-      OCELLUS_EACH_VECTOR sum[r][v] = act<Act::relu, T>(sum[r][v]);
-    }
+    const auto light = [&](Act f) OCELLUS_INLINE_LAMBDA {
+      if (f == Act::relu) {
+        OCELLUS_EACH_VECTOR sum[r][v] = act<Act::relu, T>(sum[r][v]);
+      } else if (f == Act::relu6) {
+        OCELLUS_EACH_VECTOR sum[r][v] = act<Act::relu6, T>(sum[r][v]);
+      }
+    };
     if (is_light(t.before)) {
+      light(t.before);
       if (t.residual) {
         OCELLUS_EACH_VECTOR sum[r][v] += read(t.residual + row[r], v);
       }
-      if (t.after == Act::relu) {
-        OCELLUS_EACH_VECTOR sum[r][v] = act<Act::relu, T>(sum[r][v]);
-      }
+      light(t.after);
     }
     unfinished = !is_light(t.before) || !is_light(t.after);
   }
@@ -327,6 +345,7 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1) {
         t.c = g.c + row * g.ldc + n0;
         t.residual = g.epilogue.residual ? g.epilogue.residual + row * g.ldc + n0 : nullptr;
         t.a = g.a + row * t.lda + k0 * t.step;
+        if (g.packed_b) t.fetch(t.b + g.k * t.ldb, t.length, vectors, i, tiles);
         tile_kernels<T>.at[vectors - 1][rows[i] - 1](t);
         row += rows[i];
       }
