@@ -1,6 +1,7 @@
-// 3x3 convolutions of ResNet-50 and VGG-16 by every algorithm: GFLOP/s counted as the direct sum does (9 multiply-adds
-// per input and output channel and pixel), and their share of the peak beside them; Winograd can pass 100 %. Weights are
-// packed outside the timing, bias and ReLU inside. Every result is first compared with direct.
+// 3x3 convolutions of ResNet-50 and VGG-16 by every algorithm, MobileNetV2's depthwise ones and first layers: GFLOP/s
+// counted as the direct sum does (a multiply-add per output, tap and input channel), and their share of the peak beside
+// them; Winograd can pass 100 %. Weights are packed outside the timing, bias and ReLU inside. Every Winograd result is
+// first compared with the direct one.
 // Usage: bench_conv [threads]
 #include "measure.hpp"
 
@@ -41,8 +42,7 @@ void layer(const char* network, Index size, Index in, Index out, Index kernel = 
   std::printf("%-10s %3ld² %3ld>%-3ld k%ld s%ld", network, static_cast<long>(size), static_cast<long>(in),
               static_cast<long>(out), static_cast<long>(kernel), static_cast<long>(stride));
   for (const auto& row : algorithms) {
-    const bool winograd = row.algorithm == ConvAlgorithm::winograd2 || row.algorithm == ConvAlgorithm::winograd4;
-    if (winograd && (kernel != 3 || stride != 1 || groups != 1)) {
+    if (row.algorithm != ConvAlgorithm::direct && (kernel != 3 || stride != 1 || groups != 1)) {
       std::printf("%15s", "-");
       continue;
     }
@@ -91,5 +91,13 @@ int main(int argc, char** argv) {
   layer("VGG-16", 56, 256, 256);
   layer("VGG-16", 28, 512, 512);
   layer("VGG-16", 14, 512, 512);
+  const Index depthwise[][3] = {{112, 32, 1}, {112, 96, 2}, {56, 144, 1}, {56, 144, 2}, {28, 192, 1},
+                                {14, 384, 1}, {14, 576, 1}, {14, 576, 2}, {7, 960, 1}};
+  for (const auto& d : depthwise) layer("depthwise", d[0], d[1], d[1], 3, d[2], d[1]);
+  layer("first", 640, 3, 32, 3, 2);
+  layer("first", 224, 3, 32, 3, 2);
+  layer("first", 224, 3, 64, 7, 2);
+  layer("first", 512, 3, 32, 7, 4);
+  layer("first", 512, 3, 64, 7, 4);
   std::printf("highest peak: %.1f GFLOP/s\n", highest_peak);
 }

@@ -8,6 +8,7 @@
 
 #include <Eigen/Dense>
 
+#include <ocellus/core/error.hpp>
 #include <ocellus/kernels/tuning.hpp>
 
 #include "measure.hpp"
@@ -175,7 +176,7 @@ int main(int argc, char** argv) {
       return 1;
     }
   }
-  std::printf(R"(// What each algorithm of a dense 3x3 convolution costs, by instruction set: printed by bench/tune.cpp, which says how.
+  std::printf(R"(// What each algorithm of a dense 3x3 convolution costs, by instruction set: printed by bench/tune.cpp.
 #pragma once
 
 namespace ocellus::kernels {

@@ -155,17 +155,26 @@ void winograd_pack(const Filters<T>& f, T* packed) {
     const Index n0 = panel * panels.width();
     const Index columns = panels.columns(panel);
     const Index width = panels.vectors_of(panel) * vec<T>::size;
-    double g[9][most] = {};
+    constexpr Index group = 8;  // filters read at once: whole cache lines where `in` is contiguous
+    T g[group][9][most] = {};
     double half[std::size_t{3 * points}][most];
-    for (Index i = f.in * chunk / chunks; i < f.in * (chunk + 1) / chunks; ++i) {
-      for (Index tap = 0; tap < 9; ++tap) {
-        const T* from = f.first + n0 * f.by_out + tap * f.by_tap + i * f.by_in;
-        for (Index o = 0; o < columns; ++o) g[tap][o] = static_cast<double>(from[o * f.by_out]);
+    const Index begin = f.in * chunk / chunks;
+    const Index end = f.in * (chunk + 1) / chunks;
+    for (Index i = begin; i < end; ++i) {
+      const Index at = (i - begin) % group;
+      if (at == 0) {
+        const Index count = smaller(group, end - i);
+        for (Index tap = 0; tap < 9; ++tap) {
+          const T* from = f.first + n0 * f.by_out + tap * f.by_tap + i * f.by_in;
+          for (Index o = 0; o < columns; ++o) {
+            for (Index j = 0; j < count; ++j) g[j][tap][o] = from[o * f.by_out + j * f.by_in];
+          }
+        }
       }
       for (int k = 0; k < 3; ++k) {
         for (Index o = 0; o < width; ++o) {
           double u[std::size_t{points}];
-          Winograd<M>::filter([&](int r) OCELLUS_INLINE_LAMBDA { return g[3 * r + k][o]; }, u);
+          Winograd<M>::filter([&](int r) OCELLUS_INLINE_LAMBDA { return static_cast<double>(g[at][3 * r + k][o]); }, u);
           for (int r = 0; r < points; ++r) half[3 * r + k][o] = u[r];
         }
       }
