@@ -13,16 +13,16 @@ struct ConvCosts {
 };
 
 namespace isa_sse2 {
-inline constexpr ConvCosts conv_costs{{66.9, 0, 1.03e+03, 663}, {76, 0, 536, 1.52e+03}, {86.2, 0, 468, 3.63e+03}};
+inline constexpr ConvCosts conv_costs{{68.2, 0, 960, 435}, {77.6, 0, 528, 1.53e+03}, {88, 4.98, 456, 3.8e+03}};
 }
 namespace isa_avx2 {
-inline constexpr ConvCosts conv_costs{{19.8, 0, 453, 521}, {22.5, 122, 415, 1.06e+03}, {24.2, 186, 415, 2.92e+03}};
+inline constexpr ConvCosts conv_costs{{20.5, 0, 468, 509}, {23.1, 117, 416, 1.03e+03}, {23, 212, 433, 3.6e+03}};
 }
 namespace isa_avx512 {
-inline constexpr ConvCosts conv_costs{{12.2, 0, 430, 605}, {10.9, 144, 448, 1.01e+03}, {12.6, 177, 391, 2.64e+03}};
+inline constexpr ConvCosts conv_costs{{13.3, 0, 502, 616}, {12.6, 125, 386, 1.06e+03}, {13.9, 126, 382, 3.17e+03}};
 }
 namespace isa_neon {
-inline constexpr ConvCosts conv_costs{{19.8, 0, 453, 521}, {22.5, 122, 415, 1.06e+03}, {24.2, 186, 415, 2.92e+03}};
+inline constexpr ConvCosts conv_costs{{20.5, 0, 468, 509}, {23.1, 117, 416, 1.03e+03}, {23, 212, 433, 3.6e+03}};
 }
 
 }  // namespace ocellus::kernels
