@@ -6,6 +6,7 @@
 using namespace ocellus;
 using namespace twins;
 using kernels::Conv;
+using kernels::ConvAlgorithm;
 using kernels::ConvBackward;
 using kernels::ConvShape;
 using kernels::table;
@@ -70,11 +71,15 @@ struct Data {
   Index outputs() const { return s.batch * s.out_height * s.out_width * s.out_channels; }
 };
 
-// Largest difference over the largest value.
-template <class T>
-double relative(const std::vector<T>& got, const std::vector<double>& want) {
+double largest_of(const std::vector<double>& values) {
   double largest = 1;
-  for (double v : want) largest = std::fmax(largest, std::abs(v));
+  for (double v : values) largest = std::fmax(largest, std::abs(v));
+  return largest;
+}
+
+// Largest difference over `largest`.
+template <class T>
+double relative(const std::vector<T>& got, const std::vector<double>& want, double largest) {
   double worst = 0;
   for (std::size_t i = 0; i < got.size(); ++i) {
     const double e = std::abs(static_cast<double>(got[i]) - want[i]) / largest;
@@ -111,13 +116,14 @@ void check_forward(const Data<T>& d, bool packed, Act before, Act after, bool re
   each_product(d.s, [&](std::size_t y, std::size_t x, std::size_t w) {
     want[y] += static_cast<double>(d.x[x]) * static_cast<double>(d.weight[w]);
   });
+  const double largest = largest_of(want);  // an activation may cut it off, not the error
   for (std::size_t i = 0; i < want.size(); ++i) {
     want[i] = act_value(after, act_value(before, want[i]) + (residual ? static_cast<double>(d.residual[i]) : 0.0));
   }
   bool intact = false;
   const std::vector<T> got = forward(d, packed, before, after, residual, intact);
   CHECK(intact);
-  CHECK(relative(got, want) <= bound<T>(1e-5));
+  CHECK(relative(got, want, largest) <= bound<T>(1e-5));
 }
 
 template <class T>
@@ -151,8 +157,8 @@ void check_backward(const Data<T>& d) {
   const std::vector<T> got = backward(d, intact);
   CHECK(intact);
   const auto cut = got.begin() + static_cast<std::ptrdiff_t>(dx.size());
-  CHECK(relative(std::vector<T>(got.begin(), cut), dx) <= bound<T>(1e-5));
-  CHECK(relative(std::vector<T>(cut, got.end()), dweight) <= bound<T>(1e-5));
+  CHECK(relative(std::vector<T>(got.begin(), cut), dx, largest_of(dx)) <= bound<T>(1e-5));
+  CHECK(relative(std::vector<T>(cut, got.end()), dweight, largest_of(dweight)) <= bound<T>(1e-5));
 }
 
 std::vector<ConvShape> shapes() {
@@ -182,11 +188,49 @@ std::vector<ConvShape> shapes() {
       shape(1, {11, 13}, 33, 33, {3, 5}, {1, 2}, {2, 4}, {2, 2}, 33),
       shape(1, {1, 2}, 3, 3, 3, 1, 1, 1, 3),
       shape(1, {5, 5}, 4, 4, 3, 1, 4, 1, 4),
+      shape(2, {10, 9}, 150, 150, 3, 1, 1, 1, 150),  // several blocks of channels, bands of rows
+      shape(1, {19, 21}, 135, 135, 3, 2, 1, 1, 135),
       shape(1, {9, 4}, 6, 6, 2, 3, 0, 1, 6),
   };
 }
 
+// 3x3 convolutions by every algorithm: tiles cut at the right and bottom, tails of channels and panels, more padding
+// than the kernel needs or none, pictures smaller than a tile, several blocks of tiles.
+std::vector<ConvShape> winograd_shapes() {
+  const ConvShape sizes[] = {
+      shape(1, {1, 1}, 1, 1, 3, 1, 1),     shape(2, {9, 11}, 3, 17, 3, 1, 1),    shape(1, {3, 4}, 19, 33, 3),
+      shape(3, {5, 6}, 16, 64, 3, 1, 0),   shape(1, {7, 2}, 33, 70, 3, 1, 2),    shape(2, {4, 4}, 17, 100, 3, 1, 3),
+      shape(1, {8, 13}, 5, 9, 3, 1, {0, 1}), shape(1, {41, 43}, 8, 20, 3, 1, 1), shape(1, {6, 6}, 1100, 19, 3, 1, 1),
+  };
+  std::vector<ConvShape> all;
+  for (const auto algorithm :
+       {ConvAlgorithm::automatic, ConvAlgorithm::direct, ConvAlgorithm::winograd2, ConvAlgorithm::winograd4}) {
+    for (ConvShape s : sizes) {
+      s.algorithm = algorithm;
+      all.push_back(s);
+    }
+  }
+  return all;
+}
+
 }  // namespace
+
+TEST_CASE_TEMPLATE("3x3 convolutions by every algorithm", T, float, double) {
+  for (const ConvShape& s : winograd_shapes()) {
+    INFO("algorithm ", static_cast<int>(s.algorithm), " H ", s.height, " W ", s.width, " C ", s.channels, " O ",
+         s.out_channels, " padding ", s.padding.h);
+    const Data<T> d(s);
+    check_forward<T>(d, false, Act::none, Act::none, false);
+    check_forward<T>(d, true, Act::relu, Act::none, true);
+    check_forward<T>(d, true, Act::gelu, Act::silu, true);
+    check_forward<T>(d, true, Act::none, Act::relu6, true);
+    check_forward<T>(d, true, Act::relu6, Act::tanh, false);
+    check_backward<T>(d);
+    bool intact = false;
+    CHECK(same_for_any_threads([&] { return forward(d, true, Act::none, Act::none, true, intact); }));
+    CHECK(same_for_any_threads([&] { return backward(d, intact); }));
+  }
+}
 
 TEST_CASE_TEMPLATE("convolutions", T, float, double) {
   for (const ConvShape& s : shapes()) {
@@ -198,6 +242,7 @@ TEST_CASE_TEMPLATE("convolutions", T, float, double) {
     check_forward<T>(d, true, Act::gelu, Act::silu, true);
     check_forward<T>(d, true, Act::none, Act::relu, true);
     check_forward<T>(d, true, Act::hard_swish, Act::none, false);
+    check_forward<T>(d, true, Act::relu6, Act::relu6, true);
   }
 }
 

@@ -39,12 +39,17 @@ struct Gemm {
   Index stride_a = 0, stride_b = 0, stride_c = 0;  // elements between problems; 0 shares
 };
 
+// How a convolution is computed: its multiply-adds as they stand, or Winograd's F(2x2, 3x3) and F(4x4, 3x3), which only
+// dense 3x3 float convolutions of stride and dilation 1 have (others fall back to direct).
+enum class ConvAlgorithm : std::uint8_t { automatic, direct, winograd2, winograd4 };
+
 // Sizes of a convolution. The weight is (out_channels, kernel_h, kernel_w, channels / groups).
 struct ConvShape {
   Index batch = 0, height = 0, width = 0, channels = 0;
   Index out_channels = 0, out_height = 0, out_width = 0;
   Size2 kernel = 1, stride = 1, padding = 0, dilation = 1;
   Index groups = 1;
+  ConvAlgorithm algorithm = ConvAlgorithm::automatic;  // by the sizes: kernels/tuning.hpp
 
   bool depthwise() const { return groups == channels && out_channels == channels && groups > 1; }
 };

@@ -2,38 +2,28 @@
 // place. In NHWC the kernel_w * channels numbers of one kernel row are contiguous, so a window is kernel_h segments;
 // only windows that cross the left or right border are copied. Dilated and grouped convolutions take one segment per
 // tap. The gradient for the input is the same over dy, one set of taps per phase of the stride; the gradient for the
-// weight is a product over blocks of im2col rows.
+// weight is a product over blocks of im2col rows. Dense 3x3 convolutions at stride 1 and their input's gradient run on
+// kernels/winograd.hpp where that is estimated to be faster.
 #pragma once
 
 #include <cstring>
 
 #include <ocellus/kernels/depthwise.hpp>
 #include <ocellus/kernels/gemm.hpp>
+#include <ocellus/kernels/tuning.hpp>
+#include <ocellus/kernels/winograd.hpp>
 
 namespace ocellus::kernels::OCELLUS_ISA {
 
 OCELLUS_INLINE bool is_pointwise(const ConvShape& s) {
   return s.groups == 1 && s.kernel == Size2(1) && s.stride == Size2(1) && s.padding == Size2(0);
 }
+OCELLUS_INLINE bool has_winograd(const ConvShape& s) {
+  return s.groups == 1 && s.kernel == Size2(3) && s.stride == Size2(1) && s.dilation == Size2(1);
+}
 OCELLUS_INLINE bool is_depthwise(const ConvShape& s) {
   return s.groups > 1 && s.groups == s.channels && s.groups == s.out_channels;
 }
-
-// Position in a list of pictures, row by row.
-struct Pixel {
-  Index image, y, x;
-  Index height, width;
-
-  OCELLUS_INLINE Pixel(Index index, Index h, Index w)
-      : image(index / (h * w)), y(index / w % h), x(index % w), height(h), width(w) {}
-  OCELLUS_INLINE void step() {
-    if (++x < width) return;
-    x = 0;
-    if (++y < height) return;
-    y = 0;
-    ++image;
-  }
-};
 
 // A product whose rows of A are lists of segments somewhere in memory.
 template <class T>
@@ -108,6 +98,7 @@ void indirect_block(const Indirect<T>& job, Index m0, Index m1, Index q0, Index 
       t.c_rows = offset;
       for (Index tile = 0; tile < tiles; ++tile) {
         t.a_rows = table + (tile * job.segments + s0) * most_rows;
+        t.fetch(t.b + job.segments * job.length * t.ldb, t.segments * t.length, tile, tiles);
         tile_kernels<T>.at[vectors - 1][cut[tile] - 1](t);
         t.c_rows += cut[tile];
       }
@@ -137,10 +128,73 @@ void indirect(const Indirect<T>& job, const Fill& fill, const Output& output) {
   }
 }
 
+// Estimated time of a dense convolution by F(MxM, 3x3), or directly with M = 0.
+template <int M>
+OCELLUS_INLINE double conv_cost(const ConvShape& s, const ConvCost& cost, bool packed) {
+  const auto numbers = [](Index a, Index b) { return static_cast<double>(a) * static_cast<double>(b); };
+  const double weights = numbers(s.channels, s.out_channels);
+  const double once = packed ? 0 : cost.packing * 9 * weights;
+  if constexpr (M == 0) {
+    return cost.product * static_cast<double>(9 * s.batch * s.out_height * s.out_width) * weights +
+           cost.weight * 9 * weights + once;
+  } else {
+    const Index tiles = winograd_points<M> * s.batch * ceil_div(s.out_height, M) * ceil_div(s.out_width, M);
+    return cost.product * static_cast<double>(tiles) * weights +
+           cost.transform * numbers(tiles, s.channels + s.out_channels) +
+           cost.weight * static_cast<double>(winograd_points<M>) * weights + once;
+  }
+}
+
+// The algorithm of a dense convolution, of those estimated the fastest; `packed`: its weights are packed once and for
+// all, not in every call.
+template <class T>
+ConvAlgorithm algorithm_of(const ConvShape& s, bool packed) {
+  if (!std::is_same_v<T, float> || !has_winograd(s)) return ConvAlgorithm::direct;
+  if (s.algorithm != ConvAlgorithm::automatic) return s.algorithm;
+  const double direct = conv_cost<0>(s, conv_costs.direct, packed);
+  const double two = conv_cost<2>(s, conv_costs.winograd2, packed);
+  const double four = conv_cost<4>(s, conv_costs.winograd4, packed);
+  if (four < two && four < direct) return ConvAlgorithm::winograd4;
+  return two < direct ? ConvAlgorithm::winograd2 : ConvAlgorithm::direct;
+}
+
+// Calls body(std::integral_constant<int, M>{}) if F(MxM, 3x3) is the algorithm; says whether it was.
+template <class T, class Body>
+OCELLUS_INLINE bool with_winograd(ConvAlgorithm algorithm, Body&& body) {
+  if constexpr (std::is_same_v<T, float>) {  // nobody tunes double, and it would cost compile time
+    if (algorithm == ConvAlgorithm::winograd2) {
+      body(std::integral_constant<int, 2>{});
+      return true;
+    }
+    if (algorithm == ConvAlgorithm::winograd4) {
+      body(std::integral_constant<int, 4>{});
+      return true;
+    }
+  }
+  return false;
+}
+
+template <class T>
+Index direct_packed_size(const ConvShape& s) {
+  return s.groups * gemm_packed_size<T>(s.out_channels / s.groups, s.kernel.h * s.kernel.w * (s.channels / s.groups));
+}
+
+template <class T>
+void direct_pack(const ConvShape& s, const T* weight, T* packed) {
+  const Index n = s.out_channels / s.groups;
+  const Index k = s.kernel.h * s.kernel.w * (s.channels / s.groups);
+  for (Index g = 0; g < s.groups; ++g)
+    gemm_pack<T>(n, k, weight + g * n * k, k, true, packed + g * gemm_packed_size<T>(n, k));
+}
+
 template <class T>
 Index conv_packed_size(const ConvShape& s) {
   if (is_depthwise(s)) return s.kernel.h * s.kernel.w * s.channels;
-  return s.groups * gemm_packed_size<T>(s.out_channels / s.groups, s.kernel.h * s.kernel.w * (s.channels / s.groups));
+  Index size = 0;
+  const bool found = with_winograd<T>(algorithm_of<T>(s, true), [&](auto m) {
+    size = winograd_packed_size<T, decltype(m)::value>(s.out_channels, s.channels);
+  });
+  return found ? size : direct_packed_size<T>(s);
 }
 
 template <class T>
@@ -149,10 +203,10 @@ void conv_pack(const ConvShape& s, const T* weight, T* packed) {
     depthwise_pack<T>(s, weight, packed);
     return;
   }
-  const Index n = s.out_channels / s.groups;
-  const Index k = s.kernel.h * s.kernel.w * (s.channels / s.groups);
-  for (Index g = 0; g < s.groups; ++g)
-    gemm_pack<T>(n, k, weight + g * n * k, k, true, packed + g * gemm_packed_size<T>(n, k));
+  const bool found = with_winograd<T>(algorithm_of<T>(s, true), [&](auto m) {
+    winograd_pack<T, decltype(m)::value>(Filters<T>::forward(s, weight), packed);
+  });
+  if (!found) direct_pack<T>(s, weight, packed);
 }
 
 template <class T>
@@ -179,6 +233,10 @@ void conv(const Conv<T>& c) {
     gemm<T>(g);
     return;
   }
+  const bool found = with_winograd<T>(algorithm_of<T>(s, c.packed_weight), [&](auto m) {
+    winograd<T, decltype(m)::value>(s, c.x, Filters<T>::forward(s, c.weight), c.packed_weight, c.y, c.epilogue);
+  });
+  if (found) return;
   Scratch scratch;
   Indirect<T> job;
   job.images = s.batch;
@@ -189,8 +247,8 @@ void conv(const Conv<T>& c) {
   job.epilogue = c.epilogue;
   job.packed = c.packed_weight;
   if (!job.packed) {
-    T* own = scratch.take<T>(conv_packed_size<T>(s));
-    conv_pack<T>(s, c.weight, own);
+    T* own = scratch.take<T>(direct_packed_size<T>(s));
+    direct_pack<T>(s, c.weight, own);
     job.packed = own;
   }
   const Index in = s.channels / s.groups;
@@ -425,7 +483,18 @@ void conv_backward(const ConvBackward<T>& c) {
     return;
   }
   if (!is_pointwise(s)) {
-    if (c.dx) conv_backward_input<T>(s, c.weight, c.dy, c.dx);
+    if (c.dx) {
+      // At stride 1 a convolution of dy with the filters turned round.
+      ConvShape turned = s;
+      std::swap(turned.height, turned.out_height);
+      std::swap(turned.width, turned.out_width);
+      std::swap(turned.channels, turned.out_channels);
+      turned.padding = Size2(2 - s.padding.h, 2 - s.padding.w);
+      const bool found = with_winograd<T>(algorithm_of<T>(turned, false), [&](auto m) {
+        winograd<T, decltype(m)::value>(turned, c.dy, Filters<T>::backward(s, c.weight), nullptr, c.dx, Epilogue<T>{});
+      });
+      if (!found) conv_backward_input<T>(s, c.weight, c.dy, c.dx);
+    }
     if (c.dweight) conv_backward_weight<T>(s, c.x, c.dy, c.dweight);
     return;
   }

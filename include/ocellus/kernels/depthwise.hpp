@@ -1,5 +1,5 @@
 // Depthwise convolution, one filter per channel: vectors run over channels, four pixels x two vectors stay in registers
-// over the window. The packed weight is (kernel_h * kernel_w, channels).
+// over the window, and a block of channels goes down several rows while they are in L1. The packed weight is (kernel_h * kernel_w, channels).
 #pragma once
 
 #include <ocellus/kernels/gemm.hpp>
@@ -30,14 +30,17 @@ struct DepthwiseWindow {
   const T* x;  // pixel (0, 0) of the picture, first channel
   const T* weight;
   Index row, pixel;  // strides of x in elements, dilation included
-  Index channels;    // of the weight's rows
+  Index channels;    // of x, y and the weight's rows
+  Index count;       // of them to be done
   Index kernel_w;
   Index rows_begin, rows_end;
 };
 
-template <class T, int P, int V, bool Tail>
+// K > 0: all K columns of a window are inside and windows step by S columns, so a column of x is loaded once for all
+// pixels that it belongs to. K = 0: columns as given.
+template <class T, int P, int V, bool Tail, int K, int S>
 OCELLUS_INLINE void depthwise_pixels(const DepthwiseWindow<T>& k, Index next, Index columns_begin, Index columns_end,
-                                     const T* x, const T* weight, const T* bias, bool relu, T* y, Index left) {
+                                     const T* x, const T* weight, const T* bias, Act light, T* y, Index left) {
   constexpr Index w = vec<T>::size;
   const auto read = [&](const T* p) OCELLUS_INLINE_LAMBDA { return Tail ? load_n(p, left) : load<T>(p); };
   vec<T> sum[std::size_t{P}][std::size_t{V}];
@@ -48,18 +51,36 @@ OCELLUS_INLINE void depthwise_pixels(const DepthwiseWindow<T>& k, Index next, In
   for (Index i = k.rows_begin; i < k.rows_end; ++i) {
     const T* from = x + i * k.row + columns_begin * k.pixel;
     const T* filter = weight + (i * k.kernel_w + columns_begin) * k.channels;
-    for (Index j = columns_begin; j < columns_end; ++j) {
-      OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
-        const vec<T> f = read(filter + v * w);
-        OCELLUS_UNROLL for (int p = 0; p < P; ++p) sum[p][v] = fma<T>(f, read(from + p * next + v * w), sum[p][v]);
+    if constexpr (K > 0) {
+      vec<T> f[std::size_t{K}][std::size_t{V}];
+      OCELLUS_UNROLL for (int j = 0; j < K; ++j) {
+        OCELLUS_UNROLL for (int v = 0; v < V; ++v) f[j][v] = read(filter + j * k.channels + v * w);
       }
-      from += k.pixel;
-      filter += k.channels;
+      OCELLUS_UNROLL for (int column = 0; column < (P - 1) * S + K; ++column) {
+        OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
+          const vec<T> value = read(from + column * k.pixel + v * w);
+          OCELLUS_UNROLL for (int p = 0; p < P; ++p) {
+            const int j = column - p * S;
+            if (j >= 0 && j < K) sum[p][v] = fma<T>(f[j][v], value, sum[p][v]);
+          }
+        }
+      }
+    } else {
+      for (Index j = columns_begin; j < columns_end; ++j) {
+        OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
+          const vec<T> f = read(filter + v * w);
+          OCELLUS_UNROLL for (int p = 0; p < P; ++p) sum[p][v] = fma<T>(f, read(from + p * next + v * w), sum[p][v]);
+        }
+        from += k.pixel;
+        filter += k.channels;
+      }
     }
   }
   OCELLUS_UNROLL for (int p = 0; p < P; ++p) {
     OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
-      const vec<T> all = relu ? act<Act::relu, T>(sum[p][v]) : sum[p][v];
+      vec<T> all = sum[p][v];
+      if (light == Act::relu) all = act<Act::relu, T>(all);
+      if (light == Act::relu6) all = act<Act::relu6, T>(all);
       if constexpr (Tail) {
         store_n(y + p * k.channels + v * w, all, left);
       } else {
@@ -69,25 +90,30 @@ OCELLUS_INLINE void depthwise_pixels(const DepthwiseWindow<T>& k, Index next, In
   }
 }
 
-// P pixels, every channel.
-template <class T, int P>
+// P pixels, k.count channels; K and S as above.
+template <class T, int P, int K = 0, int S = 0>
 void depthwise_channels(const DepthwiseWindow<T>& k, Index next, Index columns_begin, Index columns_end, const T* x,
-                        const T* bias, bool relu, T* y) {
+                        const T* bias, Act light, T* y) {
   constexpr Index w = vec<T>::size;
   Index c = 0;
   constexpr int v = P == 1 ? 4 : 2;  // independent sums, so that the latency of one does not count
   const auto at = [&](Index channel) OCELLUS_INLINE_LAMBDA { return bias ? bias + channel : nullptr; };
-  for (; c + v * w <= k.channels; c += v * w) {
-    depthwise_pixels<T, P, v, false>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c, w);
+  for (; c + v * w <= k.count; c += v * w) {
+    depthwise_pixels<T, P, v, false, K, S>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), light,
+                                           y + c, w);
   }
-  for (; c + w <= k.channels; c += w) {
-    depthwise_pixels<T, P, 1, false>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c, w);
+  for (; c + w <= k.count; c += w) {
+    depthwise_pixels<T, P, 1, false, K, S>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), light,
+                                           y + c, w);
   }
-  if (c < k.channels) {
-    depthwise_pixels<T, P, 1, true>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), relu, y + c,
-                                    k.channels - c);
+  if (c < k.count) {
+    depthwise_pixels<T, P, 1, true, K, S>(k, next, columns_begin, columns_end, x + c, k.weight + c, at(c), light, y + c,
+                                          k.count - c);
   }
 }
+
+template <int Value>
+using Fixed = std::integral_constant<int, Value>;
 
 // With the weight packed.
 template <class T>
@@ -97,52 +123,67 @@ void depthwise_run(const ConvShape& s, const T* x, const T* packed, T* y, const 
   const Index room =
       s.width + s.padding.w - (s.kernel.w - 1) * s.dilation.w - 1;  // last start of a window that stays inside
   const Index inner_end = room < 0 ? inner_begin : larger(inner_begin, smaller(s.out_width, room / s.stride.w + 1));
-  const bool relu = e.before == Act::relu;
+  const Act light = is_light(e.before) ? e.before : Act::none;
   const bool rest = !is_light(e.before) || e.residual || e.after != Act::none;
   Epilogue<T> later;
   later.before = is_light(e.before) ? Act::none : e.before;
   later.after = e.after;
-  parallel_for(rows, larger(1, 65536 / larger(1, s.out_width * s.channels * s.kernel.h * s.kernel.w)),
-               [&](Index from, Index to) {
-                 for (Index r = from; r < to; ++r) {
-                   const Index image = r / s.out_height;
-                   const Index top = r % s.out_height * s.stride.h - s.padding.h;
-                   const Range rows_in(top, s.dilation.h, s.height, s.kernel.h);
-                   DepthwiseWindow<T> k;
-                   k.weight = packed;
-                   k.row = s.dilation.h * s.width * s.channels;
-                   k.pixel = s.dilation.w * s.channels;
-                   k.channels = s.channels;
-                   k.kernel_w = s.kernel.w;
-                   k.rows_begin = rows_in.begin;
-                   k.rows_end = rows_in.end;
-                   const Index next = s.stride.w * s.channels;
-                   const Index base = (image * s.height + top) * s.width;
-                   const auto finish = [&](Index pixel, Index count) {
-                     if (!rest) return;
-                     Epilogue<T> part = later;
-                     part.residual = e.residual ? e.residual + pixel * s.channels : nullptr;
-                     epilogue_rows<T>(part, y + pixel * s.channels, 0, 1, count * s.channels);
-                   };
-                   const auto run = [&](auto pixels, Index ox, Index columns_begin, Index columns_end) {
-                     constexpr int count = decltype(pixels)::value;
-                     const Index pixel = r * s.out_width + ox;
-                     const Index start = (base + ox * s.stride.w - s.padding.w) * s.channels;
-                     depthwise_channels<T, count>(k, next, columns_begin, columns_end, x + start, e.bias, relu,
-                                                  y + pixel * s.channels);
-                     finish(pixel, count);
-                   };
-                   const auto border = [&](Index ox) {
-                     const Range columns(ox * s.stride.w - s.padding.w, s.dilation.w, s.width, s.kernel.w);
-                     run(std::integral_constant<int, 1>{}, ox, columns.begin, columns.end);
-                   };
-                   Index ox = 0;
-                   for (; ox < inner_begin; ++ox) border(ox);
-                   for (; ox + 4 <= inner_end; ox += 4) run(std::integral_constant<int, 4>{}, ox, 0, s.kernel.w);
-                   for (; ox + 2 <= inner_end; ox += 2) run(std::integral_constant<int, 2>{}, ox, 0, s.kernel.w);
-                   for (; ox < s.out_width; ++ox) border(ox);
-                 }
-               });
+  constexpr Index pair = 2 * vec<T>::size;
+  // Channels whose rows of a window stay in L1; all where that is hardly any: the hardware fetches whole rows best.
+  const Index in_cache = 32768 / static_cast<Index>(sizeof(T)) / larger(1, s.width * (s.kernel.h + 1));
+  const Index block = in_cache < 2 * pair ? larger(1, s.channels) : in_cache / pair * pair;
+  constexpr Index band = 8;  // rows whose outputs stay in L2 until the rest of the epilogue
+  const auto row = [&](Index r, Index c0) {
+    const Index image = r / s.out_height;
+    const Index top = r % s.out_height * s.stride.h - s.padding.h;
+    const Range rows_in(top, s.dilation.h, s.height, s.kernel.h);
+    DepthwiseWindow<T> k;
+    k.weight = packed + c0;
+    k.row = s.dilation.h * s.width * s.channels;
+    k.pixel = s.dilation.w * s.channels;
+    k.channels = s.channels;
+    k.count = smaller(block, s.channels - c0);
+    k.kernel_w = s.kernel.w;
+    k.rows_begin = rows_in.begin;
+    k.rows_end = rows_in.end;
+    const Index next = s.stride.w * s.channels;
+    const Index base = (image * s.height + top) * s.width - s.padding.w;
+    const T* bias = e.bias ? e.bias + c0 : nullptr;
+    const auto run = [&](auto pixels, auto width, auto step, Index ox, Index columns_begin, Index columns_end) {
+      depthwise_channels<T, decltype(pixels)::value, decltype(width)::value, decltype(step)::value>(
+          k, next, columns_begin, columns_end, x + ((base + ox * s.stride.w) * s.channels + c0), bias, light,
+          y + ((r * s.out_width + ox) * s.channels + c0));
+    };
+    const auto border = [&](Index ox) {
+      const Range columns(ox * s.stride.w - s.padding.w, s.dilation.w, s.width, s.kernel.w);
+      run(Fixed<1>{}, Fixed<0>{}, Fixed<0>{}, ox, columns.begin, columns.end);
+    };
+    Index ox = 0;
+    for (; ox < inner_begin; ++ox) border(ox);
+    const auto inner = [&](auto pixels, auto width, auto step) {
+      constexpr int count = decltype(pixels)::value;
+      for (; ox + count <= inner_end; ox += count) run(pixels, width, step, ox, 0, s.kernel.w);
+    };
+    const bool three = s.kernel.w == 3 && s.dilation.w == 1;
+    if (three && s.stride.w == 1) inner(Fixed<4>{}, Fixed<3>{}, Fixed<1>{});
+    if (three && s.stride.w == 2) inner(Fixed<4>{}, Fixed<3>{}, Fixed<2>{});
+    inner(Fixed<4>{}, Fixed<0>{}, Fixed<0>{});
+    inner(Fixed<2>{}, Fixed<0>{}, Fixed<0>{});
+    for (; ox < s.out_width; ++ox) border(ox);
+  };
+  const Index row_size = s.out_width * s.channels;
+  parallel_for(rows, larger(1, 65536 / larger(1, row_size * s.kernel.h * s.kernel.w)), [&](Index from, Index to) {
+    for (Index first = from; first < to; first += band) {
+      const Index last = smaller(to, first + band);
+      for (Index c0 = 0; c0 < s.channels; c0 += block) {
+        for (Index r = first; r < last; ++r) row(r, c0);
+      }
+      if (!rest) continue;
+      Epilogue<T> part = later;
+      part.residual = e.residual ? e.residual + first * row_size : nullptr;
+      epilogue_rows<T>(part, y + first * row_size, 0, 1, (last - first) * row_size);
+    }
+  });
 }
 
 template <class T>

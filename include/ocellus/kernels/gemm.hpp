@@ -44,7 +44,8 @@ struct Panels {
   OCELLUS_INLINE Index vectors_of(Index panel) const { return ceil_div(columns(panel), Tiling<T>::width); }
 };
 
-constexpr bool is_light(Act f) { return f == Act::none || f == Act::relu; }  // done on the accumulators
+// Done on the accumulators.
+constexpr bool is_light(Act f) { return f == Act::none || f == Act::relu || f == Act::relu6; }
 
 // One tile: C rows (+)= Σ over segments and k of a(row, segment, k) b(k, column), then the epilogue.
 // Rows are evenly spaced, or listed: a_rows, c_rows.
@@ -59,8 +60,8 @@ struct Tile {
   Index length = 0;  // elements of a segment
   const T* b = nullptr;
   Index ldb = 0;
-  const T* ahead = nullptr;  // what will be multiplied soon is fetched to the second-level cache meanwhile,
-  Index ahead_step = 0;      // so much of it for every k
+  const T* ahead = nullptr;  // may be null: what will be multiplied next, fetched into L2 meanwhile
+  Index ahead_step = 0;      // from one k to the next
   T* c = nullptr;
   Index ldc = 0;
   const Index* c_rows = nullptr;  // or offsets of the rows from c
@@ -73,6 +74,12 @@ struct Tile {
   Act after = Act::none;
 
   OCELLUS_INLINE Index row(Index r) const { return c_rows ? c_rows[r] : r * ldc; }
+
+  // Tile i of `tiles` that share B fetches its part of a panel of `k` rows as wide as B's.
+  OCELLUS_INLINE void fetch(const T* next, Index k, Index i, Index tiles) {
+    ahead_step = next ? smaller(vec<T>::size, ceil_div(ldb, tiles)) : 0;
+    ahead = next ? next + i * k * ahead_step : nullptr;
+  }
 };
 
 // `count` cut into `parts` whose sizes differ by one at most, the longer ones first.
@@ -141,39 +148,34 @@ void tile_kernel(const Tile<T>& t) {
 
   const Index step = t.step;
   const Index length = t.length;
-  const auto multiply = [&](const auto ldb) OCELLUS_INLINE_LAMBDA {
-    const T* b = t.b;
-    const T* ahead = t.ahead;
-    for (Index s = 0; s < t.segments; ++s) {
-      const T* a[std::size_t{R}];
-      if (t.a_rows) {
-        const T* const* rows = t.a_rows + s * Index{Tiling<T>::most_rows};
-        OCELLUS_UNROLL for (int r = 0; r < R; ++r) a[r] = rows[r] + t.a_offset;
-      } else {
-        OCELLUS_UNROLL for (int r = 0; r < R; ++r) a[r] = t.a + r * t.lda;
-      }
-      Index at = 0;
+  const T* b = t.b;
+  const Index ldb = t.ldb;
+  const T* ahead = t.ahead ? t.ahead : b;
+  for (Index s = 0; s < t.segments; ++s) {
+    const T* a[std::size_t{R}];
+    if (t.a_rows) {
+      const T* const* rows = t.a_rows + s * Index{Tiling<T>::most_rows};
+      OCELLUS_UNROLL for (int r = 0; r < R; ++r) a[r] = rows[r] + t.a_offset;
+    } else {
+      OCELLUS_UNROLL for (int r = 0; r < R; ++r) a[r] = t.a + r * t.lda;
+    }
+    Index at = 0;
 #pragma GCC unroll 4
-      for (Index k = 0; k < length; ++k) {
-        asm("" : "+r"(at));  // one counter for all rows: the compiler would advance a pointer a row
-        vec<T> column[std::size_t{V}];
-        OCELLUS_UNROLL for (int v = 0; v < V; ++v) column[v] = load<T>(b + v * w);
-        OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
-          const vec<T> x(a[r][at]);
-          OCELLUS_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = fma<T>(x, column[v], sum[r][v]);
-        }
+    for (Index k = 0; k < length; ++k) {
+      asm("" : "+r"(at));  // one counter for all rows: the compiler would advance a pointer a row
+      vec<T> column[std::size_t{V}];
+      OCELLUS_UNROLL for (int v = 0; v < V; ++v) column[v] = load<T>(b + v * w);
+      OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
+        const vec<T> x(a[r][at]);
+        OCELLUS_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = fma<T>(x, column[v], sum[r][v]);
+      }
+      if constexpr (V > 2) {  // narrow tiles have no load to spare
         __builtin_prefetch(ahead, 0, 2);
         ahead += t.ahead_step;
-        b += ldb;
-        at += step;
       }
+      b += ldb;
+      at += step;
     }
-  };
-  // A packed panel's distance as a constant leaves more of the ports to the products: 8 % at k = 32.
-  if (t.ldb == V * w) {
-    multiply(std::integral_constant<Index, V * w>{});
-  } else {
-    multiply(t.ldb);
   }
 
   Index row[std::size_t{R}];
@@ -193,16 +195,19 @@ void tile_kernel(const Tile<T>& t) {
         OCELLUS_UNROLL for (int r = 0; r < R; ++r) sum[r][v] += bias;
       }
     }
-    if (t.before == Act::relu) {
-      OCELLUS_EACH_VECTOR sum[r][v] = act<Act::relu, T>(sum[r][v]);
-    }
+    const auto light = [&](Act f) OCELLUS_INLINE_LAMBDA {
+      if (f == Act::relu) {
+        OCELLUS_EACH_VECTOR sum[r][v] = act<Act::relu, T>(sum[r][v]);
+      } else if (f == Act::relu6) {
+        OCELLUS_EACH_VECTOR sum[r][v] = act<Act::relu6, T>(sum[r][v]);
+      }
+    };
     if (is_light(t.before)) {
+      light(t.before);
       if (t.residual) {
         OCELLUS_EACH_VECTOR sum[r][v] += read(t.residual + row[r], v);
       }
-      if (t.after == Act::relu) {
-        OCELLUS_EACH_VECTOR sum[r][v] = act<Act::relu, T>(sum[r][v]);
-      }
+      light(t.after);
     }
     unfinished = !is_light(t.before) || !is_light(t.after);
   }
@@ -338,13 +343,12 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1, con
       const Index tiles = ceil_div(m1 - m0, Tiling<T>::rows(static_cast<int>(vectors)));
       const EvenCut rows(m1 - m0, tiles);
       const T* next = p + 1 < p1 ? t.b + panels.width() * g.k : then;
-      t.ahead = g.packed_b && next ? next : t.b;
-      t.ahead_step = t.ahead == t.b ? 0 : smaller(Tiling<T>::width, ceil_div(t.ldb, tiles));
       Index row = m0;
-      for (Index i = 0; i < tiles; ++i, t.ahead += t.length * t.ahead_step) {
+      for (Index i = 0; i < tiles; ++i) {
         t.c = g.c + row * g.ldc + n0;
         t.residual = g.epilogue.residual ? g.epilogue.residual + row * g.ldc + n0 : nullptr;
         t.a = g.a + row * t.lda + k0 * t.step;
+        if (g.packed_b) t.fetch(next, t.length, i, tiles);
         tile_kernels<T>.at[vectors - 1][rows[i] - 1](t);
         row += rows[i];
       }
