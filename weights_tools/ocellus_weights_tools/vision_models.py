@@ -52,8 +52,8 @@ def make_model(config: dict, seed: int) -> nn.Module:
     may ask for a network smaller than the published ones."""
     builders = {"resnet": _resnet, "vgg": _vgg, "mobilenet_v2": _mobilenet_v2}
     model = builders[config["model_type"]](load_torchvision(), config)
-    # A ReLU halves the variance; norms and residuals make up for that, VGG has neither.
-    gain = math.sqrt(2) if config["model_type"] == "vgg" else 1
+    # A ReLU halves the variance. Residuals make up for that, and the 50 blocks of the deepest ResNet for more.
+    gain = math.sqrt(2) if config["model_type"] == "vgg" else 0.8 if config["variant"] == "resnet152" else 1
     randomize(model, np.random.default_rng(seed), gain)
     model.ocellus_config = config
     return model.eval()
