@@ -9,7 +9,10 @@
 #include <ocellus/core/error.hpp>
 #include <ocellus/graph.hpp>
 #include <ocellus/losses.hpp>
+#include <ocellus/models/mobilenet_v2.hpp>
+#include <ocellus/models/resnet.hpp>
 #include <ocellus/models/segformer.hpp>
+#include <ocellus/models/vgg.hpp>
 #include <ocellus/nn.hpp>
 #include <ocellus/ops.hpp>
 #include <ocellus/testing/gradcheck.hpp>
@@ -54,7 +57,7 @@ template <class M>
 M randomised(M model) {
   std::uint64_t seed = 100;
   for (const NamedParameter& p : named_parameters(model)) {
-    const bool variance = p.name.ends_with("running_var"), scale = p.name.find("norm") != std::string::npos && p.name.ends_with("weight");
+    const bool variance = p.name.ends_with("running_var"), scale = p.parameter->rank() == 1 && p.name.ends_with("weight");
     const Index fan_in = p.parameter->rank() > 1 ? p.parameter->numel() / p.parameter->dim(0) : 1;
     const double width = p.parameter->rank() > 1 ? 1.7 / std::sqrt(static_cast<double>(fan_in)) : 0.3;
     const double low = variance ? 0.5 : scale ? 0.7 : -width, high = variance ? 1.5 : scale ? 1.3 : width;
@@ -106,6 +109,27 @@ TEST_CASE("a plan computes what eager execution computes, at odd sizes and batch
   }
 }
 
+TEST_CASE("a convolution takes its batch norm, residual and activation along") {
+  const NoGrad no_grad;
+  const Tensor x = random_tensor<float>({2, 45, 67, 3}, 1);
+  const auto check = [&](const char* name, const auto& model, int convolutions, int linear_maps, int pools) {
+    INFO(name);
+    const Graph g = optimize(trace(model, x.shape()));
+    CHECK(count(g, "conv2d") == convolutions);
+    CHECK(count(g, "linear") == linear_maps);
+    CHECK(static_cast<int>(g.nodes.size()) == convolutions + linear_maps + pools);
+    const Tensor eager = model(x);
+    CHECK(max_difference(run(Plan(g), x), eager) <= 1e-5 * max_abs(eager));
+  };
+  // 1×1 convolutions of stride 1 are linear maps.
+  check("resnet18", randomised(ResNet(ResNetConfig::resnet18())), 1 + 8 * 2 + 3, 1, 2);
+  check("resnet50", randomised(ResNet(ResNetConfig::resnet50())), 1 + 16 + 3, 16 * 2 + 1 + 1, 2);
+  check("mobilenet_v2", randomised(MobileNetV2()), 1 + 17, 16 + 17 + 1 + 1, 1);
+  VGGConfig vgg = VGGConfig::vgg11_bn();
+  vgg.classifier_size = 64;
+  check("vgg11_bn", randomised(VGG(vgg)), 8, 3, 5 + 1);
+}
+
 TEST_CASE("a run allocates nothing once its workspace exists") {
   const SegFormer model = randomised(SegFormer(SegFormerConfig::b0()));
   const Tensor x = random_tensor<float>({1, 64, 64, 3}, 1);
@@ -145,6 +169,17 @@ TEST_CASE("summary") {
   CHECK(s.rows[0].ops == "linear");
   const Summary b0 = summary(SegFormer(SegFormerConfig::b0()), {1, 64, 64, 3});
   CHECK(b0.parameters == 3752694);
+  // As torchvision counts them, multiply-adds of pictures of 224×224 included.
+  const SkipInit skip;
+  const auto check = [](const auto& model, Index parameters, double giga_macs) {
+    const Summary whole = summary(model, {1, 224, 224, 3});
+    CHECK(whole.parameters == parameters);
+    CHECK(1e-9 * whole.macs == doctest::Approx(giga_macs).epsilon(1e-3));
+  };
+  check(ResNet(ResNetConfig::resnet18()), 11689512, 1.814);
+  check(ResNet(ResNetConfig::resnet50()), 25557032, 4.089);
+  check(VGG(VGGConfig::vgg16()), 138357544, 15.470);
+  check(MobileNetV2(), 3504872, 0.301);
 }
 
 // A whole training step, traced: forward, backward, statistics. Replayed, it gives the bits of the eager loop.

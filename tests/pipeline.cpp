@@ -2,9 +2,11 @@
 // memory instead of files.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <limits>
 
 #include <ocellus/io.hpp>
+#include <ocellus/nn/init.hpp>
 #include <ocellus/pipeline.hpp>
 
 #include "io_support.hpp"
@@ -74,6 +76,31 @@ TEST_CASE("what a preprocessor file leaves out is the reference's default for th
   CHECK(preprocessor(R"({"image_mean": [0.1]})").mean[2] == 0.1f);
 }
 
+TEST_CASE("convolutional networks expect what torchvision's weights expect") {
+  for (const char* config : {R"({"model_type": "resnet"})", R"({"model_type": "vgg"})", R"({"model_type": "mobilenet_v2"})"}) {
+    const Preprocess p = default_preprocess(json(config));
+    CHECK(p.resize == ResizePolicy::shortest_edge);
+    CHECK(p.shortest_edge == 256);
+    CHECK(p.filter == Filter::bilinear);
+    CHECK(p.do_center_crop);
+    CHECK(input_size(p, 1) == Size2(224));
+    CHECK(p.mean[0] == 0.485f);
+    CHECK(p.std[2] == 0.225f);
+  }
+  const char* const resnet = R"({"model_type": "resnet"})";
+  CHECK(input_size(preprocessor("{}", resnet), 1) == Size2(224));
+  CHECK(input_size(preprocessor(R"({"crop_size": 96, "size": {"shortest_edge": 110}})", resnet), 1) == Size2(96));
+  CHECK(input_size(preprocessor(R"({"do_center_crop": false, "size": {"height": 20, "width": 30}})", resnet), 1) == Size2(20, 30));
+  // 300×400 becomes 256×341, of which the crop leaves out 16 pixels at the top and 58 on the left.
+  const Image picture = gradient_picture({300, 400});
+  const Preprocess p = default_preprocess(json(resnet));
+  const Image resized = resize(picture, 256, 341, Filter::bilinear), prepared = prepare(picture, p);
+  REQUIRE(prepared.size() == Size2(224));
+  int differing = 0;
+  for (Index y = 0; y < 224; ++y) differing += !std::equal(prepared.row(y), prepared.row(y) + 224 * 3, resized.row(16 + y) + 58 * 3);
+  CHECK(differing == 0);
+}
+
 TEST_CASE("only processors that crop crop") {
   const char* const crop = R"("do_center_crop": true, "crop_size": 12})";
   const auto crops = [&](const std::string& type) {
@@ -127,6 +154,35 @@ TEST_CASE("a model opens from memory as from its directory") {
   }
   CHECK(sum == doctest::Approx(1));
   CHECK_THROWS_WITH_AS(from_files.segment(picture), doctest::Contains("is a vit model for the task 'classify'"), UsageError);
+}
+
+TEST_CASE("a configuration of ours names a variant and may change its widths") {
+  const auto written = [](const Network& network) {
+    JsonWriter text;
+    text.begin_object().field("model_type", network.model_type());
+    network.write_config(text);
+    return text.end_object().str();
+  };
+  const char* const configs[] = {
+      R"({"model_type": "resnet", "variant": "resnet50", "hidden_sizes": [4, 4, 4, 4], "depths": [1, 2, 1, 1], "id2label": {"0": "cat", "1": "dog"}})",
+      R"({"model_type": "vgg", "variant": "vgg11_bn", "hidden_sizes": [4, 4, 4, 4, 4], "classifier_size": 8, "num_labels": 2, "num_channels": 1})",
+      R"({"model_type": "mobilenet_v2", "variant": "mobilenet_v2", "stem_size": 4, "hidden_sizes": [4, 4, 4, 4, 4, 4, 4], "last_size": 8, "num_labels": 2})"};
+  for (const char* config : configs) {
+    const auto network = make_network(json(config));
+    const TemporaryFolder folder;
+    save_model(folder.path(), *network, {.size = {32, 40}});
+    const Model model = open(folder.path());
+    CHECK(input_size(model.preprocess(), 1) == Size2(32, 40));
+    CHECK(written(model.network()) == written(*network));
+    CHECK(model.labels() == network->labels());
+    CHECK(model.classify(gradient_picture({40, 30})).top.size() == 2);
+  }
+  CHECK(make_network(json(configs[0]))->labels()[1] == "dog");
+  CHECK(contains(file_error_of([] { make_network(json(R"({"model_type": "resnet"})")); }), "the key \"variant\" is missing"));
+  CHECK(contains(file_error_of([] { make_network(json(R"({"model_type": "vgg", "variant": "vgg12"})")); }),
+                 "variant: \"vgg12\" is not a variant that the library has (vgg11, vgg13, vgg16, vgg19, vgg11_bn"));
+  CHECK(contains(file_error_of([] { make_network(json(R"({"model_type": "resnet", "variant": "resnet18", "depths": [2, 2]})")); }),
+                 "depths: must have 4 elements; got 2"));
 }
 
 TEST_CASE("weights that do not fit are refused key by key") {
@@ -231,4 +287,15 @@ TEST_CASE("variants check what they are asked for") {
   CHECK_THROWS_WITH_AS(make_network("vit-tiny", labels, 3, 8, -1), doctest::Contains("must not be smaller than patch_size"), ConfigError);
   CHECK_THROWS_WITH_AS(make_network("lenet", labels, 1, 4, -1), doctest::Contains("image_size must be at least 12"), ConfigError);
   CHECK(make_network("mlp", labels, 3, {5, 7}, -1)->in_channels() == 3);
+  const SkipInit skip;
+  for (const std::string& name : network_variants()) {
+    if (name == "lenet" || name == "mlp" || name.starts_with("vit-") || name.starts_with("segformer-")) continue;
+    const auto network = make_network(name, labels, 1, 32, -1);
+    JsonWriter text;
+    text.begin_object();
+    network->write_config(text);
+    CHECK(json(text.end_object().str()).get<std::string>("variant") == name);
+    CHECK(network->in_channels() == 1);
+    CHECK(network->labels() == labels);
+  }
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -71,6 +72,9 @@ class Workshop {
          {.size = 12, .mean = {0.5f, 0.5f, 0.5f}, .std = {0.5f, 0.5f, 0.5f}});
     save("vit", R"({"model_type": "vit", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
       "intermediate_size": 8, "image_size": 16, "patch_size": 8, "num_labels": 2})",
+         {.size = 16});
+    save("resnet", R"({"model_type": "resnet", "variant": "resnet18", "depths": [1, 1, 1, 1],
+      "hidden_sizes": [4, 4, 8, 8], "id2label": {"0": "left", "1": "right"}})",
          {.size = 16});
     picture("picture.png", {20, 24}, 3, 90);
     picture("second.png", {9, 7}, 1, 200);
@@ -227,6 +231,10 @@ std::string edited_weights(const std::string& file, const std::function<void(Nam
   NamedTensors tensors = read_safetensors(io_test::bytes_of(file), "weights");
   edit(tensors);
   return std::string(to_safetensors_bytes(tensors).text());
+}
+
+bool content_differs(const AnyTensor& a, const AnyTensor& b) {
+  return std::memcmp(a.raw(), b.raw(), a.spec().bytes()) != 0;
 }
 
 NamedTensors without(const NamedTensors& tensors, const std::string& name) {
@@ -404,6 +412,9 @@ TEST_CASE("a model that cannot be opened") {
       {"segmenter", "config.json", text("[1, 1, 1, 1]", "[1000, 1000, 1000, 1000]"), "would make it too large"},
       {"segmenter", "config.json", text("[4, 4, 4, 4]", "[4, 4, 4, 1e999]"), "config.json"},
       {"segmenter", "config.json", text("[4, 4, 4, 4]", "[4, 4, 4, -4]"), "mlp_ratios: must lie in (0, 64]"},
+      {"resnet", "config.json", text("\"resnet18\"", "\"resnet\""), "variant: \"resnet\" is not a variant that the library has"},
+      {"resnet", "config.json", text("\"resnet18\"", "\"resnet50\""), "of another shape or type"},
+      {"resnet", "config.json", text("[4, 4, 8, 8]", "[4, 4, 8, 65536]"), "would make it too large"},
       {"vit", "config.json", text("\"patch_size\": 8", "\"patch_size\": 32"), "image_size: must not be smaller"},
       {"vit", "config.json", text("\"hidden_size\": 8", "\"hidden_size\": 65536"), "would make it too large"},
       {"classifier", "model.safetensors", bytes(""), "model.safetensors"},
@@ -662,6 +673,29 @@ TEST_CASE("a model that is trained further keeps its classes and their order") {
   const Outcome ignored =
       w.run("train --task segment --data with_void --model segmenter --out void --max-steps 1 --batch 2 --size 32");
   CHECK_MESSAGE(ignored.code == 0, ignored.str());
+}
+
+TEST_CASE("running statistics are trained, saved, resumed and used") {
+  const Workshop& w = workshop();
+  const std::string train =
+      "train --task classify --data sides --model resnet --batch 4 --size 16 --lr 3e-3 --max-steps 60 --checkpoint-every 30 ";
+  const Outcome trained = w.run(train + "--out statistics");
+  REQUIRE_MESSAGE(trained.code == 0, trained.str());
+  const NamedTensors before = read_safetensors(w / "resnet/model.safetensors"),
+                     after = read_safetensors(w / "statistics/model.safetensors");
+  for (const char* key : {"bn1.running_mean", "layer2.0.downsample.1.running_var"}) {
+    CHECK_MESSAGE(content_differs(before.at(key), after.at(key)), key);
+  }
+  CHECK(BasicTensor<std::int64_t>(after.at("bn1.num_batches_tracked")).item() == 60);
+  const Outcome judged = w.run("eval --task classify --model statistics --data sides --json");
+  REQUIRE_MESSAGE(judged.code == 0, judged.str());
+  CHECK_MESSAGE(Json::parse(judged.out, "stdout").at("metrics").get<double>("accuracy") == 1, judged.str());
+
+  w.variant("statistics", "interrupted", "model.safetensors", [](const std::string&) { return std::string(); });
+  fs::remove(w / "interrupted/checkpoints/checkpoint-00000060.safetensors");
+  const Outcome resumed = w.run(train + "--out interrupted --resume");
+  REQUIRE_MESSAGE(resumed.code == 0, resumed.str());
+  CHECK(content_of(w / "interrupted/model.safetensors") == content_of(w / "statistics/model.safetensors"));
 }
 
 namespace {

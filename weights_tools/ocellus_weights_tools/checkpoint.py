@@ -1,25 +1,16 @@
-"""Random checkpoints of the reference models: every tensor random, activations of order one.
-
-Values come from numpy's PCG64 through `numpy.random.Generator`, so a seed means the same checkpoint on every machine.
-"""
+"""Random checkpoints of transformers' models: every tensor random, activations of order one."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
-from transformers import (
-    PreTrainedModel,
-    SegformerConfig,
-    SegformerForSemanticSegmentation,
-    SegformerImageProcessor,
-    ViTConfig,
-    ViTForImageClassification,
-    ViTImageProcessor,
-)
+
+from .random_values import randomize
+
+if TYPE_CHECKING:  # imported where it is used: the list of models needs no transformers
+    from transformers import PreTrainedModel, SegformerConfig, ViTConfig
 
 # Table 6 of the SegFormer paper (Xie et al. 2021) as the published hub configurations spell it.
 SEGFORMER_VARIANTS = {
@@ -47,6 +38,8 @@ MODELS = (*(f"segformer-{name}" for name in SEGFORMER_VARIANTS), "segformer-odd"
 
 def make_config(name: str, num_labels: int | None = None) -> SegformerConfig | ViTConfig:
     """The configuration of one of MODELS, all dropout rates 0; `num_labels` None takes the model's own choice."""
+    from transformers import SegformerConfig, ViTConfig
+
     if name.startswith("segformer-"):
         variant = name.removeprefix("segformer-")
         shape = SEGFORMER_ODD if variant == "odd" else SEGFORMER_VARIANTS[variant]
@@ -78,6 +71,8 @@ def make_config(name: str, num_labels: int | None = None) -> SegformerConfig | V
 
 def make_model(config: SegformerConfig | ViTConfig, seed: int) -> PreTrainedModel:
     """The reference model in evaluation mode with every tensor of its state dict random."""
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation, ViTForImageClassification
+
     if isinstance(config, SegformerConfig):
         model = SegformerForSemanticSegmentation(config)
     else:
@@ -87,48 +82,13 @@ def make_model(config: SegformerConfig | ViTConfig, seed: int) -> PreTrainedMode
     return model.eval()
 
 
-def randomize(model: nn.Module, generator: np.random.Generator) -> None:
-    """Fills every parameter and buffer: weights N(0, 1/fan_in), biases N(0, 0.1²), norm scales N(1, 0.1²), running
-    means N(0, 0.3²), running variances uniform in [0.5, 1.5], tokens and position tables N(0, 0.5²)."""
-    norms = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
-    scales = {f"{path}.weight" for path, module in model.named_modules() if isinstance(module, norms)}
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if name.endswith("num_batches_tracked"):
-                tensor.fill_(7)
-                continue
-            values = generator.standard_normal(tuple(tensor.shape), dtype=np.float32)
-            if name in scales:
-                values = 1 + 0.1 * values
-            elif name.endswith("running_var"):
-                values = generator.uniform(0.5, 1.5, tuple(tensor.shape))
-            elif name.endswith("running_mean"):
-                values = 0.3 * values
-            elif name.endswith("bias"):
-                values = 0.1 * values
-            elif name.endswith("token") or name.endswith("position_embeddings"):
-                values = 0.5 * values
-            else:
-                values = values / math.sqrt(tensor.numel() / tensor.shape[0])
-            tensor.copy_(torch.from_numpy(np.asarray(values, dtype=np.float32)))
-
-
 def save_checkpoint(model: PreTrainedModel, folder: Path) -> None:
     """Writes a hub directory: config.json, model.safetensors, preprocessor_config.json."""
+    from transformers import SegformerConfig, SegformerImageProcessor, ViTImageProcessor
+
     model.save_pretrained(folder)
     if isinstance(model.config, SegformerConfig):
         SegformerImageProcessor(do_reduce_labels=False).save_pretrained(folder)
     else:
         side = model.config.image_size
         ViTImageProcessor(size={"height": side, "width": side}).save_pretrained(folder)
-
-
-def random_images(shape: tuple[int, int, int, int], seed: int) -> np.ndarray:
-    """Normalised images (N, H, W, C): noise over slow waves, so that neighbouring pixels are related."""
-    generator = np.random.default_rng(seed)
-    count, height, width, channels = shape
-    y = np.linspace(0, 4 * np.pi, height)[None, :, None, None]
-    x = np.linspace(0, 4 * np.pi, width)[None, None, :, None]
-    phase = generator.uniform(0, 2 * np.pi, (count, 1, 1, channels))
-    waves = np.sin(y + phase) + np.cos(x - phase)
-    return (0.7 * waves + 0.7 * generator.standard_normal(shape)).astype(np.float32)

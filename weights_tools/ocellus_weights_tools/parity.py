@@ -1,6 +1,7 @@
 """Compares `ocellus run` with the reference implementation on random checkpoints.
 
-Each case builds a hub directory whose every tensor is random, runs both on the same input and prints one line:
+The reference is transformers or torchvision. One environment need not hold both: only that of the models asked for is
+imported. Each case builds a hub directory whose every tensor is random, runs both on the same input and prints one line:
 max |difference|, max |logit|, their ratio. The exit code is 1 if a ratio exceeds the tolerance or a case fails.
 """
 
@@ -17,9 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import ViTForImageClassification
 
-from .checkpoint import MODELS, make_config, make_model, random_images, save_checkpoint
+from . import checkpoint, vision_models
+from .random_values import random_images
+
+# By the library that implements the models: how to make their configurations, models and checkpoints.
+REFERENCES = {"transformers": checkpoint, "torchvision": vision_models}
+MODELS = {name: module for module in REFERENCES.values() for name in module.MODELS}
 
 TOLERANCE = 1e-4
 # Outside this range the random weights have lost their scale, and a ratio would mean nothing.
@@ -60,11 +65,16 @@ class ParityError(Exception):
     """The program failed or answered in the wrong form."""
 
 
-def all_cases() -> list[Case]:
-    """SegFormer B0-B5 and an odd configuration, ViT-B/16 and an odd configuration, each model's cases together."""
+def all_cases(reference: str = "transformers") -> list[Case]:
+    """SegFormer B0-B5 and an odd configuration, ViT-B/16 and an odd configuration, or torchvision's networks; each
+    model's cases together."""
     cases = []
-    for model in MODELS:
-        if model.startswith("segformer-"):
+    for model in REFERENCES[reference].MODELS:
+        if model in ("resnet18", "resnet50", "vgg16", "mobilenet_v2"):
+            shapes = [(224, 224, 1), (224, 224, 2), (161, 203, 1), (161, 203, 2)]
+        elif reference == "torchvision":
+            shapes = [(161, 203, 2)]
+        elif model.startswith("segformer-"):
             shapes = [(512, 512, 1), (256, 512, 1), (333, 517, 1), (512, 512, 2)]
         elif model == "vit-base":
             shapes = [(224, 224, 2), (224, 384, 1), (333, 517, 1)]
@@ -96,10 +106,11 @@ def reference_logits(model: torch.nn.Module, images: np.ndarray) -> np.ndarray:
     """The reference's logits in the program's layout: (N, H/4, W/4, K) or (N, K)."""
     dtype = next(model.parameters()).dtype
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(dtype)
+    options = {"interpolate_pos_encoding": True} if type(model).__name__ == "ViTForImageClassification" else {}
     with torch.inference_mode():
-        if isinstance(model, ViTForImageClassification):
-            return model(pixels, interpolate_pos_encoding=True).logits.numpy()
-        return model(pixels).logits.permute(0, 2, 3, 1).contiguous().numpy()
+        output = model(pixels, **options)
+        logits = getattr(output, "logits", output)  # torchvision's networks return them as they are
+        return (logits.permute(0, 2, 3, 1) if logits.dim() == 4 else logits).contiguous().numpy()
 
 
 def compare(expected: np.ndarray, actual: np.ndarray) -> Outcome:
@@ -116,8 +127,9 @@ def check_model(program: Path, name: str, cases: list[Case], options: argparse.N
     passed = True
     with tempfile.TemporaryDirectory(prefix="ocellus-parity-") as temporary:
         folder = Path(temporary) if options.keep is None else options.keep / name
-        model = make_model(make_config(name, options.labels), options.seed)
-        save_checkpoint(model, folder)
+        reference = MODELS[name]
+        model = reference.make_model(reference.make_config(name, options.labels), options.seed)
+        reference.save_checkpoint(model, folder)
         if options.double:
             model = model.double()
         for case in cases:
@@ -153,7 +165,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--program", type=Path, required=True, help="path of the `ocellus` program")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", choices=MODELS)
-    what.add_argument("--all", action="store_true", help="every model at every size of the acceptance list")
+    what.add_argument(
+        "--all",
+        nargs="?",
+        const="transformers",
+        choices=REFERENCES,
+        metavar="REFERENCE",
+        help="every model of transformers (default) or torchvision at every size of the acceptance list",
+    )
     parser.add_argument("--size", type=_size, default=(512, 512), metavar="HxW", help="with --model (default 512x512)")
     parser.add_argument("--batch", type=int, default=1, help="with --model (default 1)")
     parser.add_argument("--labels", type=int, help="number of classes (default: the model's)")
@@ -164,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="write the checkpoints to DIR/<model> and keep them")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    cases = all_cases() if options.all else [Case(options.model, *options.size, options.batch)]
+    cases = all_cases(options.all) if options.all else [Case(options.model, *options.size, options.batch)]
     passed = True
     for name in dict.fromkeys(case.model for case in cases):
         passed = check_model(options.program, name, [case for case in cases if case.model == name], options) and passed

@@ -87,6 +87,7 @@ OCELLUS_FN Preprocess read_preprocessor(const Json& json, const Preprocess& defa
       p.resize = ResizePolicy::shortest_edge;
       p.shortest_edge = pipeline_detail::side(size.at("shortest_edge"));
     } else {
+      p.resize = ResizePolicy::stretch;
       p.size = pipeline_detail::size(size);
     }
   }
@@ -94,8 +95,9 @@ OCELLUS_FN Preprocess read_preprocessor(const Json& json, const Preprocess& defa
   const Index filter = json.get<Index>("resample", 2);
   if (filter < 0 || filter > 4) json.at("resample").fail("must be one of Pillow's filters 0 to 4; got " + std::to_string(filter));
   p.filter = static_cast<Filter>(filter);
-  p.do_center_crop = crops && json.get<bool>("do_center_crop", false);
-  if (p.do_center_crop) p.crop_size = pipeline_detail::size(json.at("crop_size"));
+  const bool cropped_by_default = p.do_center_crop;
+  p.do_center_crop = crops && json.get<bool>("do_center_crop", cropped_by_default);
+  if (p.do_center_crop && (json.has("crop_size") || !cropped_by_default)) p.crop_size = pipeline_detail::size(json.at("crop_size"));
   p.do_rescale = json.get<bool>("do_rescale", true);
   p.rescale_factor = json.get<double>("rescale_factor", p.rescale_factor);
   p.do_normalize = json.get<bool>("do_normalize", true);
@@ -124,8 +126,15 @@ OCELLUS_FN void write_preprocessor(JsonWriter& json, const Preprocess& p) {
 
 OCELLUS_FN Preprocess default_preprocess(const Json& config) {
   Preprocess p;
-  if (config.get<std::string>("model_type", "") == "segformer") {
+  const std::string type = config.get<std::string>("model_type", "");
+  if (type == "segformer") {
     p.size = 512;
+    return p;
+  }
+  if (type == "resnet" || type == "vgg" || type == "mobilenet_v2") {
+    p.resize = ResizePolicy::shortest_edge;
+    p.shortest_edge = 256;
+    p.do_center_crop = true;
     return p;
   }
   p.mean = p.std = {0.5f, 0.5f, 0.5f};
