@@ -83,6 +83,7 @@ OCELLUS_FN void run_pieces(Index pieces, void (*body)(void*, Index), void* conte
 
 #include <ocellus/core/error.hpp>
 #include <ocellus/runtime/clock.hpp>
+#include <ocellus/runtime/scratch.hpp>
 
 namespace ocellus {
 namespace runtime_detail {
@@ -221,6 +222,7 @@ class Pool {
 
   // Computes pieces until none is left to take; whether it found any.
   bool work() {
+    level_scratch();
     Index finished = 0;
     for (Index left; (left = left_.fetch_sub(1, std::memory_order_acq_rel)) > 0; ++finished) {
       try {
