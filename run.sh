@@ -2,35 +2,41 @@
 # Two commands on a fresh machine:
 #   ./run.sh         install what is missing, build, segment a street picture: out/overlay.png, out/labels.png, out/result.json
 #   ./run.sh test    install what is missing, build and pass the tests
-# Options: --no-install  never install, only say what is missing
-#          --dry-run     print the commands and run none
-#          --yes         do not let the package manager ask
+# And for developers, on x86-64 Debian or Ubuntu:
+#   ./run.sh neon    install what is missing, build for 64-bit Arm and pass the numeric tests under qemu-user
+# Options: --no-install    never install, only say what is missing
+#          --install-only  install what is missing and stop
+#          --dry-run       print the commands and run none
+#          --yes           do not let the package manager ask
 set -eu
 
 cd "$(dirname "$0")"
 
 # What is needed: what for, how to detect it (a command or a header), and the package that has it.
 # '-' means that there is no package and CMake fetches the pinned release, for which it needs git.
-#     for   needs                     apt                 dnf               pacman         brew
+#     for   needs                          apt                    dnf               pacman         brew
 table='
-      demo  command:c++               build-essential     gcc-c++           gcc            -
-      demo  command:cmake             cmake               cmake             cmake          cmake
-      demo  command:ninja             ninja-build         ninja-build       ninja          ninja
-      demo  header:xsimd/xsimd.hpp    libxsimd-dev        xsimd-devel       xsimd          xsimd
-      demo  header:nlohmann/json.hpp  nlohmann-json3-dev  json-devel        nlohmann-json  nlohmann-json
-      demo  header:stb_image.h        libstb-dev          stb-devel         stb            -
-      demo  header:CLI/CLI.hpp        libcli11-dev        cli11-devel       cli11          cli11
-      test  header:Eigen/Core         libeigen3-dev       eigen3-devel      eigen          eigen
-      test  header:doctest/doctest.h  doctest-dev         doctest-devel     doctest        doctest
+      demo  command:c++                    build-essential        gcc-c++           gcc            -
+      demo  command:cmake                  cmake                  cmake             cmake          cmake
+      demo  command:ninja                  ninja-build            ninja-build       ninja          ninja
+      demo  header:xsimd/xsimd.hpp         libxsimd-dev           xsimd-devel       xsimd          xsimd
+      demo  header:nlohmann/json.hpp       nlohmann-json3-dev     json-devel        nlohmann-json  nlohmann-json
+      demo  header:stb_image.h             libstb-dev             stb-devel         stb            -
+      demo  header:CLI/CLI.hpp             libcli11-dev           cli11-devel       cli11          cli11
+      test  header:Eigen/Core              libeigen3-dev          eigen3-devel      eigen          eigen
+      test  header:doctest/doctest.h       doctest-dev            doctest-devel     doctest        doctest
+      neon  command:aarch64-linux-gnu-g++  g++-aarch64-linux-gnu  -                 -              -
+      neon  command:qemu-aarch64           qemu-user              -                 -              -
 '
 
 job=demo
 install=yes
+install_only=no
 dry_run=no
 assume_yes=no
 
 usage() {
-  echo "usage: ./run.sh [demo|test] [--no-install] [--dry-run] [--yes]"
+  echo "usage: ./run.sh [demo|test|neon] [--no-install] [--install-only] [--dry-run] [--yes]"
 }
 
 fail() {
@@ -40,8 +46,9 @@ fail() {
 
 for argument in "$@"; do
   case $argument in
-    demo | test) job=$argument ;;
+    demo | test | neon) job=$argument ;;
     --no-install) install=no ;;
+    --install-only) install_only=yes ;;
     --dry-run) dry_run=yes ;;
     --yes | -y) assume_yes=yes ;;
     --help | -h)
@@ -81,7 +88,10 @@ missing_packages() {
   echo "$table" | {
     while read -r for_job need apt dnf pacman brew; do
       [ -n "$for_job" ] || continue
-      [ "$for_job" = demo ] || [ "$job" = test ] || continue
+      case $for_job,$job in
+        demo,* | test,test | test,neon | neon,neon) ;;
+        *) continue ;;
+      esac
       case $need in
         command:*) ! has_command "${need#command:}" || continue ;;
         header:*) ! has_header "${need#header:}" || continue ;;
@@ -95,6 +105,7 @@ missing_packages() {
       esac
       case $need,$package in
         command:c++,-) echo "a-compiler(xcode-select--install)" ;;
+        command:*,-) echo "an-apt-package(for-${need#command:})" ;;
         *,-) needs_git=yes ;;
         *) echo "$package" ;;
       esac
@@ -121,6 +132,7 @@ if [ $# -gt 0 ]; then
   echo "Missing: $*"
   case $* in
     *a-compiler*) fail "install a C++ compiler first: xcode-select --install" ;;
+    *an-apt-package*) fail "the tools for 64-bit Arm are taken from Debian's or Ubuntu's packages; install them yourself and run again" ;;
   esac
   [ "$install" = yes ] || fail "not installed because of --no-install"
   [ "$manager" != none ] || fail "found none of apt-get, dnf, pacman, brew; install the above yourself and run again"
@@ -150,6 +162,8 @@ if [ $# -gt 0 ]; then
     brew) run brew install "$@" ;;
   esac || fail "the packages could not be installed: $*"
 fi
+
+[ "$install_only" = no ] || exit 0
 
 if [ "$dry_run" = no ]; then
   # Presets and their workflows need CMake 3.25.

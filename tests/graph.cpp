@@ -1,4 +1,6 @@
 // Traces, rules and plans: they compute what eager execution computes, allocate nothing, and cost what they should.
+#include <atomic>
+#include <cerrno>
 #include <cstdlib>
 #include <new>
 #include <thread>
@@ -13,17 +15,64 @@
 #include <ocellus/models/resnet.hpp>
 #include <ocellus/models/segformer.hpp>
 #include <ocellus/models/vgg.hpp>
+#include <ocellus/models/vit.hpp>
 #include <ocellus/nn.hpp>
 #include <ocellus/ops.hpp>
+#include <ocellus/runtime/parallel.hpp>
 #include <ocellus/testing/gradcheck.hpp>
 
 using namespace ocellus;
 
-// Every allocation of this program is counted; all forms are replaced, because AddressSanitizer's own do not call each other.
+// Every allocation of this program is counted, whichever thread makes it. AddressSanitizer replaces malloc itself, so there, and where
+// the C library is not glibc, only the operators are counted; all forms, because AddressSanitizer's own do not call each other.
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__)
+#define COUNT_MALLOC
+#endif
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#undef COUNT_MALLOC
+#endif
+#endif
+namespace {
+std::atomic<long> allocations{0};
+}
+#if defined(COUNT_MALLOC)
+extern "C" {
+void* __libc_malloc(std::size_t);
+void* __libc_calloc(std::size_t, std::size_t);
+void* __libc_realloc(void*, std::size_t);
+void* __libc_memalign(std::size_t, std::size_t);
+
+void* malloc(std::size_t n) {
+  ++allocations;
+  return __libc_malloc(n);
+}
+void* calloc(std::size_t n, std::size_t size) {
+  ++allocations;
+  return __libc_calloc(n, size);
+}
+void* realloc(void* p, std::size_t n) {
+  ++allocations;
+  return __libc_realloc(p, n);
+}
+void* aligned_alloc(std::size_t alignment, std::size_t n) {
+  ++allocations;
+  return __libc_memalign(alignment, n);
+}
+void* memalign(std::size_t alignment, std::size_t n) {
+  ++allocations;
+  return __libc_memalign(alignment, n);
+}
+int posix_memalign(void** p, std::size_t alignment, std::size_t n) {
+  ++allocations;
+  *p = __libc_memalign(alignment, n);
+  return *p ? 0 : ENOMEM;
+}
+}
+#else
 // g++ sees aligned_alloc and free behind the operators and takes them for a mismatch.
 #pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 namespace {
-thread_local long allocations = 0;
 void* take(std::size_t bytes, std::size_t alignment = 16) noexcept {
   ++allocations;
   return std::aligned_alloc(alignment, (bytes + alignment) / alignment * alignment);
@@ -49,6 +98,7 @@ void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
 void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+#endif
 
 namespace {
 
@@ -130,16 +180,57 @@ TEST_CASE("a convolution takes its batch norm, residual and activation along") {
   check("vgg11_bn", randomised(VGG(vgg)), 8, 3, 5 + 1);
 }
 
-TEST_CASE("a run allocates nothing once its workspace exists") {
-  const SegFormer model = randomised(SegFormer(SegFormerConfig::b0()));
-  const Tensor x = random_tensor<float>({1, 64, 64, 3}, 1);
-  const Plan plan(optimize(trace(model, x.shape())));
-  const auto workspace = plan.workspace();
-  const AnyTensor inputs[] = {x};
-  plan.run(inputs, *workspace);
-  const long before = allocations;
-  plan.run(inputs, *workspace);
-  CHECK(allocations == before);
+TEST_CASE("the count sees every allocation, on every thread") {
+  const auto counted = [](auto&& allocate) {
+    const long before = allocations;
+    allocate();
+    return allocations - before;
+  };
+  CHECK(counted([] { ::operator delete(::operator new(8)); }) > 0);
+  CHECK(counted([] { ::operator delete(::operator new(64, std::align_val_t{64}), std::align_val_t{64}); }) > 0);
+  CHECK(counted([] { std::thread([] { std::vector<int>(3).swap(*std::make_unique<std::vector<int>>()); }).join(); }) > 2);
+#if defined(COUNT_MALLOC)
+  const auto release = [](void* p) {
+    asm volatile("" : "+r"(p));  // or the compiler may leave the pair out
+    std::free(p);
+  };
+  CHECK(counted([&] { release(std::malloc(8)); }) == 1);
+  CHECK(counted([&] { release(std::calloc(1, 8)); }) == 1);
+  CHECK(counted([&] { release(std::aligned_alloc(64, 64)); }) == 1);
+  CHECK(counted([&] {
+          void* p = nullptr;
+          if (posix_memalign(&p, 64, 64) == 0) release(p);
+        }) == 1);
+#endif
+}
+
+TEST_CASE("a run allocates nothing once its workspace exists and every thread has its scratch memory") {
+  const auto check = [](const Plan& plan, const Tensor& x) {
+    const auto workspace = plan.workspace();
+    const AnyTensor inputs[] = {x};
+    // The first run shows how much scratch memory a thread needs; each makes room for it when it takes part in the next jobs.
+    long before = -1;
+    for (int i = 0; i < 10 && allocations != before; ++i) {
+      before = allocations;
+      plan.run(inputs, *workspace);
+    }
+    before = allocations;
+    for (int i = 0; i < 5; ++i) plan.run(inputs, *workspace);
+    CHECK(allocations.load() == before);
+  };
+  const int threads = num_threads();
+  for (const int n : {1, 3}) {
+    set_num_threads(n);
+    CAPTURE(n);
+    const Tensor picture = random_tensor<float>({1, 128, 128, 3}, 1);
+    const SegFormer segformer = randomised(SegFormer(SegFormerConfig::b0()));
+    check(Plan(optimize(trace(segformer, picture.shape()))), picture);
+    check(Plan(trace(segformer, picture.shape())), picture);
+    const ViT vit = randomised(ViT(ViTConfig::tiny()));
+    const Tensor square = random_tensor<float>({1, 224, 224, 3}, 2);
+    check(Plan(optimize(trace(vit, square.shape()))), square);
+  }
+  set_num_threads(threads);
 }
 
 TEST_CASE("a const plan runs in several threads at once") {

@@ -1,5 +1,6 @@
 // Activations, unary and binary maps, reductions and axpy against scalar twins in double.
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
 #include "kernel_twins.hpp"
@@ -69,6 +70,10 @@ std::vector<double> binary_twin(const BinaryMap<T>& m) {
 }
 
 }  // namespace
+
+TEST_CASE("OCELLUS_ISA decides the instruction set") {
+  if (const char* asked = std::getenv("OCELLUS_ISA")) CHECK(std::string(asked) == table<float>().instruction_set);
+}
 
 TEST_CASE_TEMPLATE("activations and slopes keep their stated absolute error", T, float, double) {
   for (int code = 0; code < acts; ++code) {

@@ -71,13 +71,14 @@ class FirstSamples : public Dataset {
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_DATA)
-#include <mutex>
 #include <utility>
+
+#include <ocellus/runtime/mutex.hpp>
 
 namespace ocellus {
 
 struct CachedDataset::Store {
-  std::mutex mutex;
+  Mutex mutex;
   std::size_t bytes_left;
   std::vector<Sample> samples;  // empty images: not kept
 };
@@ -91,13 +92,13 @@ OCELLUS_FN CachedDataset::CachedDataset(std::shared_ptr<const Dataset> source, s
 OCELLUS_FN Sample CachedDataset::get(Index i) const {
   const auto slot = static_cast<std::size_t>(i);
   {
-    const std::lock_guard lock(store_->mutex);
+    const Lock lock(store_->mutex);
     if (!store_->samples[slot].image.empty()) return store_->samples[slot];
   }
   Sample sample = source_->get(i);
   const auto bytes_of = [](const Image& image) { return static_cast<std::size_t>(image.height() * image.stride()); };
   const std::size_t bytes = bytes_of(sample.image) + bytes_of(sample.mask);
-  const std::lock_guard lock(store_->mutex);
+  const Lock lock(store_->mutex);
   if (store_->samples[slot].image.empty() && bytes <= store_->bytes_left) {
     store_->bytes_left -= bytes;
     store_->samples[slot] = sample;

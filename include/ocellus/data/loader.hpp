@@ -22,7 +22,7 @@ struct LoaderOptions {
   std::vector<Augmentation> augmentations = {};  // of picture and mask, before the preprocessing
   Preprocess preprocess = {.resize = ResizePolicy::none};
   Index channels = 3;  // of the tensor: 3 or 1
-  int workers = 1;     // threads; 0: next() makes the batch itself
+  int workers = 1;     // threads; 0, or a library without threads: next() makes the batch itself
   Index prefetch = 3;  // batches made ahead
 };
 
@@ -69,13 +69,15 @@ class Loader {
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_DATA)
 #include <algorithm>
+#include <numeric>
+#include <string>
+#include <utility>
+#if !defined(OCELLUS_SINGLE_THREAD)
 #include <condition_variable>
 #include <exception>
 #include <mutex>
-#include <numeric>
-#include <string>
 #include <thread>
-#include <utility>
+#endif
 
 #include <ocellus/core/error.hpp>
 
@@ -88,6 +90,9 @@ inline constexpr std::uint64_t augment_stream = 0x6175676d656e7421;
 
 }  // namespace data_detail
 
+#if defined(OCELLUS_SINGLE_THREAD)
+class Loader::Workers {};
+#else
 // Threads that make batches ahead. Position p waits in place p modulo `prefetch` until next() takes it.
 class Loader::Workers {
  public:
@@ -156,6 +161,7 @@ class Loader::Workers {
   Index begun_;   // what a thread takes up next
   bool stopping_ = false;
 };
+#endif
 
 OCELLUS_FN Loader::Loader(std::shared_ptr<const Dataset> dataset, const LoaderOptions& options)
     : dataset_(std::move(dataset)), options_(options) {
@@ -230,10 +236,14 @@ OCELLUS_FN Batch Loader::make(Index epoch, Index number) const {
 }
 
 OCELLUS_FN Batch Loader::next() {
-  if (options_.workers == 0) return make_at(wanted_++);
-  if (!workers_) workers_ = std::make_unique<Workers>(*this);
-  ++wanted_;
-  return workers_->next();
+#if !defined(OCELLUS_SINGLE_THREAD)
+  if (options_.workers > 0) {
+    if (!workers_) workers_ = std::make_unique<Workers>(*this);
+    ++wanted_;
+    return workers_->next();
+  }
+#endif
+  return make_at(wanted_++);
 }
 
 OCELLUS_FN void Loader::seek(Index epoch, Index number) {

@@ -316,7 +316,10 @@ OCELLUS_INLINE T fold_lanes(const V& v, F f, std::integer_sequence<int, I...>) {
 template <class T, class F>
 OCELLUS_INLINE T fold_lanes(vec<T> x, F f) {
   constexpr int lanes = static_cast<int>(vec<T>::size);
-  return fold_lanes<T, lanes>(x.r, f, std::make_integer_sequence<int, (lanes * sizeof(T) > 16 ? lanes / 2 : lanes)>{});
+  // The compiler's own vector type, which its comparisons and shuffles return: NEON's is another one.
+  typedef T plain __attribute__((vector_size(sizeof(T) * vec<T>::size)));
+  return fold_lanes<T, lanes>((plain)x.r, f,
+                              std::make_integer_sequence<int, (lanes * sizeof(T) > 16 ? lanes / 2 : lanes)>{});
 }
 
 // Sum and largest of the lanes. The largest may pass over NaN.

@@ -3,11 +3,11 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include <ocellus/graph/plan.hpp>
 #include <ocellus/models/network.hpp>
+#include <ocellus/runtime/mutex.hpp>
 
 namespace ocellus {
 
@@ -37,7 +37,7 @@ class Runner {
   Tensor run(const Tensor& input, std::vector<NodeProfile>* profile) const;
 
   std::shared_ptr<Network> network_;
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   mutable std::vector<std::shared_ptr<Prepared>> plans_;  // most recent last
 };
 
@@ -51,7 +51,7 @@ class Runner {
 namespace ocellus {
 
 OCELLUS_FN std::shared_ptr<Runner::Prepared> Runner::prepared(const Shape& input) const {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   const auto found = std::find_if(plans_.begin(), plans_.end(), [&](const auto& p) { return p->shape == input; });
   if (found != plans_.end()) {
     std::rotate(found, found + 1, plans_.end());
@@ -71,7 +71,7 @@ OCELLUS_FN Tensor Runner::run(const Tensor& input, std::vector<NodeProfile>* pro
   const std::shared_ptr<Prepared> p = prepared(input.shape());
   std::unique_ptr<Plan::Workspace> workspace;
   {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     if (!p->idle.empty()) {
       workspace = std::move(p->idle.back());
       p->idle.pop_back();
@@ -87,7 +87,7 @@ OCELLUS_FN Tensor Runner::run(const Tensor& input, std::vector<NodeProfile>* pro
     p->plan->run(inputs, *workspace);
   }
   Tensor y(workspace->output(0));
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   p->idle.push_back(std::move(workspace));
   return y;
 }

@@ -2,6 +2,7 @@
 // thread while the pool is busy run serially, so nothing oversubscribes and nothing deadlocks.
 // Which thread computes which piece is left to chance, so pieces must write disjoint outputs; a reduction is cut by its size alone
 // and its partial results are added in a fixed order by the caller (same bits for any number of threads).
+// OCELLUS_SINGLE_THREAD compiles the library without any of this: the caller computes every piece, and nothing needs thread support.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +15,8 @@ namespace ocellus {
 
 // Threads that share one call's work, the caller included. Default: OCELLUS_NUM_THREADS, else the CPUs this process may use.
 int num_threads();
-// Takes effect for the next call; not while another thread computes. 1: nothing is ever started.
+// Takes effect for the next call; not while another thread computes. 1: nothing is ever started. Throws UsageError for less than 1,
+// and with OCELLUS_SINGLE_THREAD for more.
 void set_num_threads(int threads);
 
 // Calls body(context, piece) for every piece in [0, pieces); an exception in a piece reaches the caller after all have ended.
@@ -46,6 +48,24 @@ void parallel_for(Index n, Index grain, F&& f) {
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_RUNTIME)
+#if defined(OCELLUS_SINGLE_THREAD)
+#include <string>
+
+#include <ocellus/core/error.hpp>
+
+namespace ocellus {
+
+OCELLUS_FN int num_threads() { return 1; }
+OCELLUS_FN void set_num_threads(int threads) {
+  if (threads == 1) return;
+  throw UsageError("set_num_threads: the library is compiled with OCELLUS_SINGLE_THREAD; got " + std::to_string(threads));
+}
+OCELLUS_FN void run_pieces(Index pieces, void (*body)(void*, Index), void* context) {
+  for (Index i = 0; i < pieces; ++i) body(context, i);
+}
+
+}  // namespace ocellus
+#else
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -62,6 +82,8 @@ void parallel_for(Index n, Index grain, F&& f) {
 #endif
 
 #include <ocellus/core/error.hpp>
+#include <ocellus/runtime/clock.hpp>
+#include <ocellus/runtime/scratch.hpp>
 
 namespace ocellus {
 namespace runtime_detail {
@@ -90,6 +112,8 @@ OCELLUS_FN int default_threads() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
+// One job at a time. A thread owns a piece when it counts a positive `left_` down; the job's other members are read by owners only, and
+// stay as they are until every piece has ended. So a worker that the system does not run holds up nothing but the piece it owns.
 class Pool {
  public:
   static Pool& instance() {
@@ -117,28 +141,29 @@ class Pool {
     body_ = body;
     context_ = context;
     pieces_ = pieces;
-    next_.store(0, std::memory_order_relaxed);
-    running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-    epoch_.fetch_add(1, std::memory_order_seq_cst);
+    unfinished_.store(pieces, std::memory_order_relaxed);
+    left_.store(pieces, std::memory_order_seq_cst);
     if (parked_.load(std::memory_order_seq_cst)) {
-      std::lock_guard wake_lock(park_mutex_);
+      std::lock_guard wake_lock(mutex_);
       wake_.notify_all();
     }
     inside() = true;
     work();
     inside() = false;
-    for (int spin = 0; running_.load(std::memory_order_acquire); ++spin) {
-      if (spin < spins) {
-        relax();
-      } else {
-        std::this_thread::yield();
-      }
+    const auto done = [this] { return unfinished_.load(std::memory_order_seq_cst) == 0; };
+    if (!spin_until(done)) {
+      std::unique_lock wait_lock(mutex_);
+      caller_waits_.store(true, std::memory_order_seq_cst);
+      ended_.wait(wait_lock, done);
+      caller_waits_.store(false, std::memory_order_relaxed);
     }
     if (failed_) std::rethrow_exception(std::exchange(failed_, nullptr));
   }
 
  private:
-  static constexpr int spins = 4000;  // about 50 µs: longer than the gap between two ops of a model, shorter than a wake-up
+  // Longer than the gap between two ops of a model and than most waits for an op's last piece. Who waits longer sleeps: a thread that
+  // spins uses up the time that the system grants it, and is not run when the others could go on.
+  static constexpr double spin_seconds = 200e-6;
 
   Pool() : size_(default_threads()) {}
   ~Pool() { stop(); }
@@ -148,16 +173,28 @@ class Pool {
     return flag;
   }
 
+  template <class Condition>
+  static bool spin_until(const Condition& condition) {
+    if (condition()) return true;
+    const double end = seconds() + spin_seconds;
+    do {
+      for (int i = 0; i < 16; ++i) {
+        relax();
+        if (condition()) return true;
+      }
+    } while (seconds() < end);
+    return false;
+  }
+
   void start() {
-    for (int i = 1; i < size(); ++i) workers_.emplace_back([this, seen = epoch_.load()]() mutable { serve(seen); });
+    for (int i = 1; i < size(); ++i) workers_.emplace_back([this] { serve(); });
   }
 
   void stop() {
     if (workers_.empty()) return;
     {
-      std::lock_guard lock(park_mutex_);
+      std::lock_guard lock(mutex_);
       stopping_ = true;
-      epoch_.fetch_add(1);
     }
     wake_.notify_all();
     for (std::thread& t : workers_) t.join();
@@ -165,34 +202,38 @@ class Pool {
     stopping_ = false;
   }
 
-  void serve(unsigned seen) {
+  void serve() {
     inside() = true;
+    const auto called = [this] { return left_.load(std::memory_order_seq_cst) > 0 || stopping_.load(std::memory_order_relaxed); };
     for (;;) {
-      for (int spin = 0; spin < spins && epoch_.load(std::memory_order_acquire) == seen; ++spin) relax();
-      if (epoch_.load(std::memory_order_acquire) == seen) {
-        std::unique_lock lock(park_mutex_);
+      if (!spin_until(called)) {
+        std::unique_lock lock(mutex_);
         parked_.fetch_add(1, std::memory_order_seq_cst);
-        wake_.wait(lock, [&] { return epoch_.load(std::memory_order_seq_cst) != seen; });
-        parked_.fetch_sub(1, std::memory_order_seq_cst);
+        wake_.wait(lock, called);
+        parked_.fetch_sub(1, std::memory_order_relaxed);
       }
-      seen = epoch_.load(std::memory_order_acquire);
-      if (stopping_) return;
-      work();
-      running_.fetch_sub(1, std::memory_order_release);
+      if (stopping_.load(std::memory_order_relaxed)) return;
+      if (work() && unfinished_.load(std::memory_order_seq_cst) == 0 && caller_waits_.load(std::memory_order_seq_cst)) {
+        std::lock_guard lock(mutex_);
+        ended_.notify_one();
+      }
     }
   }
 
-  void work() {
-    try {
-      for (;;) {
-        const Index i = next_.fetch_add(1, std::memory_order_relaxed);
-        if (i >= pieces_) return;
-        body_(context_, i);
+  // Computes pieces until none is left to take; whether it found any.
+  bool work() {
+    level_scratch();
+    Index finished = 0;
+    for (Index left; (left = left_.fetch_sub(1, std::memory_order_acq_rel)) > 0; ++finished) {
+      try {
+        body_(context_, pieces_ - left);
+      } catch (...) {
+        std::lock_guard lock(mutex_);
+        if (!failed_) failed_ = std::current_exception();
       }
-    } catch (...) {
-      std::lock_guard lock(park_mutex_);
-      if (!failed_) failed_ = std::current_exception();
     }
+    unfinished_.fetch_sub(finished, std::memory_order_seq_cst);
+    return finished > 0;
   }
 
   std::mutex busy_;
@@ -202,14 +243,15 @@ class Pool {
   void (*body_)(void*, Index) = nullptr;
   void* context_ = nullptr;
   Index pieces_ = 0;
-  alignas(64) std::atomic<Index> next_{0};
-  alignas(64) std::atomic<unsigned> epoch_{0};
-  alignas(64) std::atomic<int> running_{0};
-  std::atomic<int> parked_{0};
-  std::mutex park_mutex_;
+  alignas(64) std::atomic<Index> left_{0};        // pieces that nobody has taken, if positive
+  alignas(64) std::atomic<Index> unfinished_{0};  // pieces that have not ended
+  alignas(64) std::atomic<int> parked_{0};        // workers asleep
+  std::atomic<bool> caller_waits_{false};
+  std::atomic<bool> stopping_{false};
+  std::mutex mutex_;
   std::condition_variable wake_;
+  std::condition_variable ended_;
   std::exception_ptr failed_;
-  bool stopping_ = false;
 };
 
 }  // namespace runtime_detail
@@ -221,4 +263,5 @@ OCELLUS_FN void run_pieces(Index pieces, void (*body)(void*, Index), void* conte
 }
 
 }  // namespace ocellus
+#endif
 #endif

@@ -1,5 +1,5 @@
 // Memory that a kernel needs for one call and forgets: a stack per thread that grows to the largest need and is then reused, so a
-// warmed-up computation allocates nothing.
+// warmed-up computation allocates nothing. The threads of the pool learn of each other's need, as chance decides who computes what.
 #pragma once
 
 #include <cstddef>
@@ -29,10 +29,14 @@ class Scratch {
   std::size_t used_;
 };
 
+// Makes room on the calling thread's stack for all that any thread has needed so far.
+void level_scratch();
+
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_RUNTIME)
 #include <algorithm>
+#include <atomic>
 #include <new>
 #include <vector>
 
@@ -48,6 +52,8 @@ struct ScratchStack {
   std::size_t block = 0;  // the one in use
   std::size_t used = 0;   // bytes of it
 
+  void grow(std::size_t size) { blocks.push_back({static_cast<char*>(::operator new(size, std::align_val_t{64})), size}); }
+
   ~ScratchStack() {
     for (const Block& b : blocks) ::operator delete(b.data, std::align_val_t{64});
   }
@@ -56,6 +62,12 @@ struct ScratchStack {
 OCELLUS_FN ScratchStack& scratch_stack() {
   thread_local ScratchStack stack;
   return stack;
+}
+
+// The size of the largest stack that grew by itself.
+OCELLUS_FN std::atomic<std::size_t>& scratch_need() {
+  static std::atomic<std::size_t> bytes{0};
+  return bytes;
 }
 
 }  // namespace runtime_detail
@@ -76,12 +88,23 @@ OCELLUS_FN void* Scratch::take_bytes(std::size_t bytes) {
     stack.used = 0;
   }
   if (stack.block == stack.blocks.size()) {
-    const std::size_t size = std::max(need, std::size_t{1} << 20);
-    stack.blocks.push_back({static_cast<char*>(::operator new(size, std::align_val_t{64})), size});
+    stack.grow(std::max(need, std::size_t{1} << 20));
+    std::size_t all = 0;
+    for (const auto& block : stack.blocks) all += block.size;
+    std::atomic<std::size_t>& most = runtime_detail::scratch_need();
+    for (std::size_t known = most.load(); known < all && !most.compare_exchange_weak(known, all);) {
+    }
   }
   void* p = stack.blocks[stack.block].data + stack.used;
   stack.used += need;
   return p;
+}
+
+OCELLUS_FN void level_scratch() {
+  // Twice: the thread that calls the pool holds what all share on top of what each needs for its pieces.
+  const std::size_t size = 2 * runtime_detail::scratch_need().load(std::memory_order_relaxed);
+  runtime_detail::ScratchStack& stack = runtime_detail::scratch_stack();
+  if (size > 0 && (stack.blocks.empty() || stack.blocks.back().size < size)) stack.grow(size);
 }
 
 }  // namespace ocellus
