@@ -148,8 +148,8 @@ OCELLUS_FN void Plan::pack_constants(const PrecisionPolicy& policy) {
       }
       if (found->made < 0) continue;
       e.value = found->made;
-      e.spec.format = Format::packed;
-      precision_[k] = precision;
+      e.spec = graph_.values[graph_detail::at(e.value)].spec;
+      precision_[k] = e.spec.dtype == DType::bf16 ? Precision::bf16 : e.spec.dtype == DType::i8 ? Precision::int8 : Precision::f32;
     }
   }
   // What nobody reads any more gives its memory back.
