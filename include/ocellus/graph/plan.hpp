@@ -133,7 +133,7 @@ OCELLUS_FN void Plan::pack_constants(Precision precision) {
       }
       if (found->made < 0) continue;
       e.value = found->made;
-      e.spec.format = Format::packed;
+      e.spec = graph_.values[graph_detail::at(e.value)].spec;
     }
   }
   // What nobody reads any more gives its memory back.
