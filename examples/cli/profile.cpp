@@ -14,23 +14,32 @@ namespace ocellus::cli {
 
 namespace {
 
-// Bytes a second of reading one array again and again, with all threads.
+// Bytes a second of reading one array again and again, each thread its own part.
 double read_rate(Index bytes) {
-  const Index floats = bytes / static_cast<Index>(sizeof(float));
-  const std::vector<float> array(static_cast<std::size_t>(floats), 1.0f);
-  float sum = 0;
-  kernels::Reduce<float> read;
-  read.outer = read.inner = 1;
-  read.reduced = floats;
-  read.x = array.data();
-  read.y = &sum;
+  const int threads = num_threads();
+  const Index part = bytes / static_cast<Index>(sizeof(float)) / threads;
+  struct Job {
+    std::vector<float> array;
+    std::vector<kernels::Reduce<float>> reads;  // by thread
+    std::vector<float> sums;
+    Index rounds;
+  } job{std::vector<float>(static_cast<std::size_t>(part * threads), 1.0f), {}, std::vector<float>(static_cast<std::size_t>(threads)), (Index{256} << 20) / bytes};
+  for (int t = 0; t < threads; ++t) {
+    kernels::Reduce<float>& read = job.reads.emplace_back();
+    read.outer = read.inner = 1;
+    read.reduced = part;
+    read.x = job.array.data() + t * part;
+    read.y = &job.sums[static_cast<std::size_t>(t)];
+  }
   double best = 0;
-  const double begin = seconds();
-  do {
+  for (int repeat = 0; repeat < 5; ++repeat) {
     const double start = seconds();
-    kernels::table<float>().reduce(read);
-    best = std::max(best, static_cast<double>(bytes) / (seconds() - start));
-  } while (seconds() - begin < 0.1);
+    run_pieces(threads, [](void* context, Index t) {
+      const Job& j = *static_cast<const Job*>(context);
+      for (Index round = 0; round < j.rounds; ++round) kernels::table<float>().reduce(j.reads[static_cast<std::size_t>(t)]);
+    }, &job);
+    best = std::max(best, static_cast<double>(part * threads * job.rounds) * sizeof(float) / (seconds() - start));
+  }
   return best;
 }
 

@@ -86,8 +86,12 @@ struct Conv2d {
   }
 
   template <class T = float>  // a template: instantiated with the op, not with every include
-  AnyTensor pack(int i, const AnyTensor& w, const Run& shapes, Precision) const {
+  AnyTensor pack(int i, const AnyTensor& w, const Run& shapes, Precision precision) const {
     if (i != 1 || w.dtype() != DType::f32) return {};
+    const Index k = w.dim(1) * w.dim(2) * w.dim(3);
+    if (const DType type = packed_type(groups == 1 ? precision : Precision::f32, k); type != DType::f32) {
+      return pack_low_precision(type, w.dim(0), k, w);
+    }
     const auto& kernel = kernels::table<T>();
     const kernels::ConvShape s = sizes(shapes.in[0].shape, w.shape(), shapes.out[0].shape);
     Tensor packed(Shape{kernel.conv_packed_size(s)});
@@ -97,6 +101,9 @@ struct Conv2d {
 
   template <class T>
   void forward(const Run& r) const {
+    if constexpr (std::is_same_v<T, float>) {
+      if (run_low_precision(r, sizes(r.in[0].shape, r.in[1].shape, r.out[0].shape), epilogue)) return;
+    }
     kernels::Conv<T> c;
     c.shape = sizes(r.in[0].shape, r.in[1].shape, r.out[0].shape);
     c.x = r.in[0];
