@@ -6,6 +6,26 @@
 #include <ocellus/core/config.hpp>
 #include <ocellus/kernels/arguments.hpp>
 
+#if defined(__x86_64__) && defined(__linux__) && (!defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_KERNELS))
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace ocellus::kernels {
+
+// Does this CPU have AMX, and may this process use it? Linux makes room for the tiles only where it is asked to.
+OCELLUS_FN bool amx_permitted() {
+  constexpr unsigned bf16 = 1u << 22, tile = 1u << 24, int8 = 1u << 25;  // cpuid leaf 7, edx
+  unsigned a, b, c, features;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &features) || (~features & (bf16 | tile | int8))) return false;
+  constexpr long request = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long tile_data = 18;    // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, request, tile_data) == 0;
+}
+
+}  // namespace ocellus::kernels
+#endif
+
 // One set, that of this translation unit's flags: header-only, or ocellus/impl.hpp, which asks for the set and the
 // choice together.
 #if !defined(OCELLUS_SPLIT) || (defined(OCELLUS_IMPL_KERNELS) && defined(OCELLUS_IMPL_KERNEL_SET))
@@ -78,7 +98,11 @@ constexpr Calls<T> table() {
 #endif
 
 OCELLUS_FN const LowPrecisionTable& low_precision_table() {
-  return OCELLUS_ISA::low_precision_paths<OCELLUS_ISA::Bf16Path, OCELLUS_ISA::Int8Path>;
+#if defined(OCELLUS_ISA_AMX)
+  static const bool tiles = amx_permitted();
+  if (!tiles) return OCELLUS_ISA::low_precision_paths<OCELLUS_ISA::Dots>;
+#endif
+  return OCELLUS_ISA::low_precision_paths<OCELLUS_ISA::BestPaths>;
 }
 
 }  // namespace ocellus::kernels
@@ -126,6 +150,9 @@ bool has_avx512() {
 }
 bool has_avx512_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 bool has_avx512_bf16() { return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16"); }
+#if defined(__linux__)
+bool has_amx() { return has_avx512_bf16() && amx_permitted(); }
+#endif
 #endif
 bool always() { return true; }
 
@@ -135,6 +162,9 @@ const Level& choose_level() {
 #endif
   static constexpr Level levels[] = {
 #if defined(__x86_64__)
+#if defined(__linux__)
+      {table_avx512, table_low_amx, has_amx},
+#endif
       {table_avx512, table_low_avx512_bf16, has_avx512_bf16},
       {table_avx512, table_low_avx512_vnni, has_avx512_vnni},
       {table_avx512, table_low_avx512, has_avx512},

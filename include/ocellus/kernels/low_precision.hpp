@@ -49,6 +49,18 @@ OCELLUS_INLINE UnsignedDwords round_to_bf16(vec<float> x) {
   return (u & 0x7fffffffu) > 0x7f800000u ? u | 0x400000u : rounded;
 }
 
+OCELLUS_INLINE void store_as_bf16(float* to, vec<float> x) {
+  store_narrowed(to, (Dwords)(round_to_bf16(x) & 0xffff0000u));
+}
+OCELLUS_INLINE void store_as_bf16(std::uint16_t* to, vec<float> x) {
+#if defined(OCELLUS_ISA_AVX512) && defined(__AVX512BF16__)
+  const __m256bh y = _mm512_cvtneps_pbh(x.r);
+  __builtin_memcpy(to, &y, sizeof y);
+#else
+  store_narrowed(to, (Dwords)(round_to_bf16(x) >> 16));
+#endif
+}
+
 // The paths. `group`: numbers in a dword of weights. `depth_step`: dwords of k that are taken at once, rows are filled up
 // to whole steps. `rows`: of a tile. `block_bytes`: of converted rows that stay in the cache while panels pass by.
 // `offset`: what a stored activation lacks of its unsigned value. `Session`: the state of a thread that calculates.
@@ -158,9 +170,166 @@ struct Int8AsWords : DotPath<Int8AsWords> {
   }
 };
 
-// The best there are.
-using Bf16Path = Bf16AsFloats;
-using Int8Path = Int8AsWords;
+// bf16 with an instruction for it: two products and their sum.
+#if defined(OCELLUS_ISA_AVX512) && defined(__AVX512BF16__)
+struct Bf16Pairs : DotPath<Bf16Pairs> {
+  using Activation = std::uint16_t;
+  using Weight = std::uint16_t;
+  using Sum = float;
+  using Sums = vec<float>;
+  using Column = Dwords;
+  static constexpr Index group = 2;
+
+  static OCELLUS_INLINE Column column(const void* p) { return load_dwords(p); }
+  static OCELLUS_INLINE Column repeat(const Activation* a) { return repeat_dword(a); }
+  static OCELLUS_INLINE Sums dot(Sums sum, Column x, Column y) {
+    return vec<float>::raw{_mm512_dpbf16_ps(sum.r, (__m512bh)x, (__m512bh)y)};
+  }
+};
+#endif
+
+// int8 with an instruction for it: four products and their sum, without saturation.
+#if defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__)
+struct Int8Quads : DotPath<Int8Quads> {
+  using Activation = std::uint8_t;
+  using Weight = std::int8_t;
+  using Sum = std::int32_t;
+  using Sums = Dwords;
+  using Column = Dwords;
+  static constexpr Index group = 4;
+
+  static OCELLUS_INLINE Column column(const void* p) { return load_dwords(p); }
+  static OCELLUS_INLINE Column repeat(const Activation* a) { return repeat_dword(a); }
+  static OCELLUS_INLINE Sums dot(Sums sum, Column x, Column y) {
+    return (Dwords)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)y);
+  }
+};
+#endif
+
+// The paths of this instruction set.
+struct Dots {
+#if defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+  static constexpr const char* name = "avx512_bf16";
+  using Bf16 = Bf16Pairs;
+  using Int8 = Int8Quads;
+#elif defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__)
+  static constexpr const char* name = "avx512_vnni";
+  using Bf16 = Bf16AsFloats;
+  using Int8 = Int8Quads;
+#else
+  static constexpr const char* name = OCELLUS_ISA_NAME;
+  using Bf16 = Bf16AsFloats;
+  using Int8 = Int8AsWords;
+#endif
+};
+
+#if defined(OCELLUS_ISA_AMX)
+// Tiles of 16 rows of 64 bytes: two of rows times two of columns, summed in four.
+template <class A, class W, class S>
+struct TilePath {
+  using Activation = A;
+  using Weight = W;
+  using Sum = S;
+  static constexpr Index group = 4 / static_cast<Index>(sizeof(Activation));
+  static constexpr Index tile = 16;
+  static constexpr Index depth_step = tile;
+  static constexpr Index rows = 2 * tile;
+  static constexpr Index block_bytes = 1280 * 1024;  // whoever has tiles has 2 MiB of L2
+  static constexpr std::int32_t offset = 0;
+
+  // The shapes of the tiles: 0 to 3 sums, 4 and 5 rows of activations, 6 and 7 weights.
+  class Session {
+   public:
+    Session() = default;
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+    ~Session() {
+      if (rows_ > 0) _tile_release();
+    }
+    OCELLUS_INLINE void configure(Index count) {
+      if (count == rows_) return;
+      rows_ = count;
+      struct alignas(64) {
+        std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+        std::uint16_t bytes[16] = {};
+        std::uint8_t rows[16] = {};
+      } shapes;
+      const auto upper = static_cast<std::uint8_t>(smaller(count, tile));
+      const auto lower = static_cast<std::uint8_t>(count > tile ? count - tile : 1);
+      const std::uint8_t of[] = {upper, upper, lower, lower, upper, lower, tile, tile};
+      for (int i = 0; i < 8; ++i) {
+        shapes.bytes[i] = 64;
+        shapes.rows[i] = of[i];
+      }
+      asm volatile("" ::: "memory");  // g++'s _tile_loadconfig says that it reads 8 bytes, _tile_loadd that it reads none
+      _tile_loadconfig(&shapes);
+    }
+
+   private:
+    Index rows_ = 0;
+  };
+
+  [[gnu::noinline]] static void sums(Session& session, const Activation* a, Index pitch, Index count,
+                                     const std::int32_t* b, Index steps, Sum* to) {
+    session.configure(count);
+    asm volatile("" ::: "memory");
+    const long row = pitch * static_cast<long>(sizeof(Activation));
+    constexpr long column = panel_columns * 4;
+    const char* upper = reinterpret_cast<const char*>(a);
+    const char* lower = upper + tile * row;
+    const Index blocks = ceil_div(steps, tile);
+    _tile_zero(0);
+    _tile_zero(1);
+    if (count <= tile) {
+      for (Index i = 0; i < blocks; ++i, upper += 64, b += tile * panel_columns) {
+        _tile_loadd(4, upper, row);
+        _tile_loadd(6, b, column);
+        _tile_loadd(7, b + tile, column);
+        if constexpr (std::is_same_v<Sum, float>) {
+          _tile_dpbf16ps(0, 4, 6);
+          _tile_dpbf16ps(1, 4, 7);
+        } else {
+          _tile_dpbusd(0, 4, 6);
+          _tile_dpbusd(1, 4, 7);
+        }
+      }
+    } else {
+      _tile_zero(2);
+      _tile_zero(3);
+      for (Index i = 0; i < blocks; ++i, upper += 64, lower += 64, b += tile * panel_columns) {
+        _tile_loadd(6, b, column);
+        _tile_loadd(4, upper, row);
+        _tile_loadd(5, lower, row);
+        _tile_loadd(7, b + tile, column);
+        if constexpr (std::is_same_v<Sum, float>) {
+          _tile_dpbf16ps(0, 4, 6);
+          _tile_dpbf16ps(2, 5, 6);
+          _tile_dpbf16ps(1, 4, 7);
+          _tile_dpbf16ps(3, 5, 7);
+        } else {
+          _tile_dpbusd(0, 4, 6);
+          _tile_dpbusd(2, 5, 6);
+          _tile_dpbusd(1, 4, 7);
+          _tile_dpbusd(3, 5, 7);
+        }
+      }
+      _tile_stored(2, to + tile * panel_columns, column);
+      _tile_stored(3, to + tile * panel_columns + tile, column);
+    }
+    _tile_stored(0, to, column);
+    _tile_stored(1, to + tile, column);
+  }
+};
+
+struct Tiles {
+  static constexpr const char* name = "amx";
+  using Bf16 = TilePath<std::uint16_t, std::uint16_t, float>;
+  using Int8 = TilePath<std::uint8_t, std::int8_t, std::int32_t>;
+};
+using BestPaths = Tiles;
+#else
+using BestPaths = Dots;
+#endif
 
 // The weight (n, k) as packed: panels, then for int8 each column's scale and sum.
 template <class Path>
@@ -312,10 +481,7 @@ void convert_row(const float* x, Index k, Index filled, const Rows<Path>& to, In
     for (; i < filled; i += w) store_narrowed(a + i, Dwords{});
   };
   if constexpr (!PackedWeight<Path>::quantised) {
-    each([](Activation* p, vec<float> v) OCELLUS_INLINE_LAMBDA {
-      const UnsignedDwords rounded = round_to_bf16(v);
-      store_narrowed(p, (Dwords)(sizeof(Activation) == 4 ? rounded & 0xffff0000u : rounded >> 16));
-    });
+    each([](Activation* p, vec<float> v) OCELLUS_INLINE_LAMBDA { store_as_bf16(p, v); });
   } else {
     const ValueRange range(x, k);
     if (!range.finite) {
@@ -463,44 +629,44 @@ void low_precision_conv(const LowPrecisionConv& c) {
   });
 }
 
-// The table of two paths. Templates: compiled where they are asked for, not with every include.
-template <class Bf16, class Int8>
+// The table of a pair of paths. Templates: compiled where they are asked for, not with every include.
+template <class Paths>
 Index packed_bytes(DType type, Index n, Index k) {
-  return type == DType::i8 ? PackedWeight<Int8>(n, k).bytes() : PackedWeight<Bf16>(n, k).bytes();
+  return type == DType::i8 ? PackedWeight<typename Paths::Int8>(n, k).bytes()
+                           : PackedWeight<typename Paths::Bf16>(n, k).bytes();
 }
-template <class Bf16, class Int8>
+template <class Paths>
 void pack_low_precision(DType type, Index n, Index k, const float* weight, void* packed) {
-  (type == DType::i8 ? &pack_weight<Int8> : &pack_weight<Bf16>)(n, k, weight, packed);
+  (type == DType::i8 ? &pack_weight<typename Paths::Int8> : &pack_weight<typename Paths::Bf16>)(n, k, weight, packed);
 }
-template <class Bf16, class Int8>
+template <class Paths>
 void conv_low_precision(const LowPrecisionConv& c) {
-  (c.type == DType::i8 ? &low_precision_conv<Int8> : &low_precision_conv<Bf16>)(c);
+  (c.type == DType::i8 ? &low_precision_conv<typename Paths::Int8> : &low_precision_conv<typename Paths::Bf16>)(c);
 }
-template <class Bf16, class Int8>
-inline constexpr LowPrecisionTable low_precision_paths = {OCELLUS_ISA_LOW_PRECISION_NAME, &packed_bytes<Bf16, Int8>,
-                                                          &pack_low_precision<Bf16, Int8>, &conv_low_precision<Bf16, Int8>};
+template <class Paths>
+inline constexpr LowPrecisionTable low_precision_paths = {Paths::name, &packed_bytes<Paths>, &pack_low_precision<Paths>,
+                                                          &conv_low_precision<Paths>};
 
 }  // namespace ocellus::kernels::OCELLUS_ISA
 
 // Split mode: one table per translation unit, named after its instruction set.
 #if defined(OCELLUS_IMPL_KERNEL_SET)
-namespace ocellus::kernels {
-#define OCELLUS_LOW_PRECISION_TABLE(name) \
-  extern const LowPrecisionTable name;    \
-  constinit const LowPrecisionTable name = OCELLUS_ISA::low_precision_paths<OCELLUS_ISA::Bf16Path, OCELLUS_ISA::Int8Path>
 #if defined(OCELLUS_ISA_AMX)
-OCELLUS_LOW_PRECISION_TABLE(table_low_amx);
-#elif defined(__AVX512BF16__) && defined(__AVX512VNNI__)
-OCELLUS_LOW_PRECISION_TABLE(table_low_avx512_bf16);
+#define OCELLUS_LOW_PRECISION_TABLE table_low_amx
+#elif defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+#define OCELLUS_LOW_PRECISION_TABLE table_low_avx512_bf16
 #elif defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__)
-OCELLUS_LOW_PRECISION_TABLE(table_low_avx512_vnni);
+#define OCELLUS_LOW_PRECISION_TABLE table_low_avx512_vnni
 #elif defined(OCELLUS_ISA_AVX512)
-OCELLUS_LOW_PRECISION_TABLE(table_low_avx512);
+#define OCELLUS_LOW_PRECISION_TABLE table_low_avx512
 #elif defined(OCELLUS_ISA_AVX2)
-OCELLUS_LOW_PRECISION_TABLE(table_low_avx2);
+#define OCELLUS_LOW_PRECISION_TABLE table_low_avx2
 #else
-OCELLUS_LOW_PRECISION_TABLE(table_low_baseline);
+#define OCELLUS_LOW_PRECISION_TABLE table_low_baseline
 #endif
-#undef OCELLUS_LOW_PRECISION_TABLE
+namespace ocellus::kernels {
+extern const LowPrecisionTable OCELLUS_LOW_PRECISION_TABLE;
+constinit const LowPrecisionTable OCELLUS_LOW_PRECISION_TABLE = OCELLUS_ISA::low_precision_paths<OCELLUS_ISA::BestPaths>;
 }  // namespace ocellus::kernels
+#undef OCELLUS_LOW_PRECISION_TABLE
 #endif

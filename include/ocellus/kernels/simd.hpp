@@ -31,14 +31,11 @@
 #if defined(__AVX512VNNI__) && defined(__AVX512BF16__) && defined(__AMX_TILE__) && defined(__AMX_INT8__) && \
     defined(__AMX_BF16__) && defined(__linux__)
 #define OCELLUS_ISA isa_amx
-#define OCELLUS_ISA_LOW_PRECISION_NAME "amx"
 #define OCELLUS_ISA_AMX 1
 #elif defined(__AVX512VNNI__) && defined(__AVX512BF16__)
 #define OCELLUS_ISA isa_avx512_bf16
-#define OCELLUS_ISA_LOW_PRECISION_NAME "avx512_bf16"
 #elif defined(__AVX512VNNI__)
 #define OCELLUS_ISA isa_avx512_vnni
-#define OCELLUS_ISA_LOW_PRECISION_NAME "avx512_vnni"
 #else
 #define OCELLUS_ISA isa_avx512
 #endif
@@ -60,9 +57,6 @@
 #define OCELLUS_ISA_REGISTERS 32
 #else
 #error "ocellus needs vectors of float and double: x86-64 (SSE2 and up) or 64-bit Arm"
-#endif
-#if !defined(OCELLUS_ISA_LOW_PRECISION_NAME)
-#define OCELLUS_ISA_LOW_PRECISION_NAME OCELLUS_ISA_NAME
 #endif
 
 // Inlined wherever it is called, with all it calls itself.
