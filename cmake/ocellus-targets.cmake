@@ -30,28 +30,38 @@ endfunction()
 
 set(ocellus_sources "")
 
-# Kernels: the same sources once per instruction set, and a table of function pointers chosen at start-up. These units take longest to
-# compile, so they come first.
-ocellus_add_source(kernels DEFINE IMPL_KERNELS INCLUDE ocellus/kernels/dispatch.hpp)
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(sets x86-64 x86-64-v3 x86-64-v4)
-else()
-  set(sets baseline)
-endif()
-foreach(set IN LISTS sets)
-  ocellus_add_source(kernels_${set} DEFINE IMPL_KERNEL_SET INCLUDE ocellus/kernels/set.hpp)
+# ocellus_add_kernels(<set> <header> <flag>...): the kernels of one instruction set.
+macro(ocellus_add_kernels set header)
+  ocellus_add_source(kernels_${set} DEFINE IMPL_KERNEL_SET INCLUDE ocellus/kernels/${header})
   # Unoptimised vector code is no use even in a debug build, and xsimd 8.1's AVX-512 part does not compile without optimisation.
-  set(options $<$<CONFIG:Debug>:-O2>)
-  if(NOT set STREQUAL baseline)
-    list(APPEND options -march=${set})
-  endif()
+  set(options $<$<CONFIG:Debug>:-O2> ${ARGN})
   # Kernels are inlined into few large functions with hundreds of vector variables. Poisoning each where its scope ends takes two
   # to four times as long to compile as all other checks together, which stay on.
   if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=[^ ]*address")
     list(APPEND options -fno-sanitize-address-use-after-scope)
   endif()
   set_source_files_properties(${PROJECT_BINARY_DIR}/split/kernels_${set}.cpp PROPERTIES COMPILE_OPTIONS "${options}")
-endforeach()
+endmacro()
+
+# The same sources once per instruction set, and a table of function pointers chosen at start-up. These units take longest to compile,
+# so they come first.
+ocellus_add_source(kernels DEFINE IMPL_KERNELS INCLUDE ocellus/kernels/dispatch.hpp)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  foreach(set IN ITEMS x86-64 x86-64-v3 x86-64-v4)
+    ocellus_add_kernels(${set} set.hpp -march=${set})
+  endforeach()
+  # What came later serves the low precisions alone.
+  set(flags -march=x86-64-v4 -mavx512vnni)
+  ocellus_add_kernels(avx512_vnni low_precision.hpp ${flags})
+  list(APPEND flags -mavx512bf16)
+  ocellus_add_kernels(avx512_bf16 low_precision.hpp ${flags})
+  if(CMAKE_SYSTEM_NAME STREQUAL Linux)  # which has to be asked for the tiles
+    list(APPEND flags -mamx-tile -mamx-int8 -mamx-bf16)
+    ocellus_add_kernels(amx low_precision.hpp ${flags})
+  endif()
+else()
+  ocellus_add_kernels(baseline set.hpp)
+endif()
 
 foreach(folder IN LISTS ocellus_folders)
   file(GLOB headers RELATIVE ${ocellus_include} CONFIGURE_DEPENDS ${ocellus_include}/ocellus/${folder}/*.hpp)

@@ -2,6 +2,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <limits>
 #include <new>
 #include <thread>
 
@@ -322,6 +323,120 @@ TEST_CASE("a traced training step gives the eager gradients, bit for bit") {
     }
     CHECK(max_difference(planned.norm.running_mean, eager.norm.running_mean) == 0);
   }
+}
+
+TEST_CASE("rules keep the names of layers apart") {
+  const SegFormer model(SegFormerConfig::b0());
+  std::vector<std::string> parameters, layers;
+  for (const NamedParameter& p : named_parameters(const_cast<SegFormer&>(model))) parameters.push_back(p.name);
+  for (const Node& n : optimize(trace(model, {1, 64, 64, 3})).nodes) {
+    if (!n.op.info().pack) continue;
+    CHECK_MESSAGE(std::find(parameters.begin(), parameters.end(), n.path + ".weight") != parameters.end(), n.path);
+    CHECK_MESSAGE(std::find(layers.begin(), layers.end(), n.path) == layers.end(), "two linear maps are named " << n.path);
+    layers.push_back(n.path);
+  }
+  CHECK(layers.size() == 71);
+}
+
+namespace {
+// Rules put each activation into the linear map before it; layers of 64 and 32 features have kernels of every precision.
+struct Chain : Module<Chain> {
+  nn::Linear first{64, 64}, second{64, 64}, last{64, 32};
+  std::vector<Tensor> forward(const Tensor& x) const {
+    const Tensor a = gelu(first(x)), b = relu(second(a));
+    return {a, b, last(b)};
+  }
+  OCELLUS_MODULE(Chain, first, second, last)
+};
+}  // namespace
+
+TEST_CASE("a policy sets the precision of the layers that it names and of no other") {
+  const Chain chain = randomised(Chain());
+  const Tensor x = random_tensor<float>({70, 64}, 1);
+  const Graph g = optimize(trace(chain, x.shape()));
+  const auto outputs = [&](const Plan& plan) {
+    const auto workspace = plan.workspace();
+    const AnyTensor inputs[] = {x};
+    plan.run(inputs, *workspace);
+    return std::vector<Tensor>{Tensor(workspace->output(0)), Tensor(workspace->output(1)), Tensor(workspace->output(2))};
+  };
+  const std::vector<Tensor> exact = outputs(Plan(g));
+  for (const Precision p : {Precision::bf16, Precision::int8}) {
+    CAPTURE(std::string(name_of(p)));
+    const Plan plan(g, {.layers = {{"second", p}}}), but_one(g, {.otherwise = p, .layers = {{"first", Precision::f32}}});
+    CHECK(plan.precision() == std::vector<Precision>{Precision::f32, p, Precision::f32});
+    CHECK(but_one.precision() == std::vector<Precision>{Precision::f32, p, p});
+    CHECK(plan.describe()[1].precision == p);
+    CHECK(plan.describe()[1].bytes < Plan(g).describe()[1].bytes);
+    const std::vector<Tensor> y = outputs(plan);
+    CHECK(max_difference(y[0], exact[0]) == 0);
+    CHECK(max_difference(y[1], exact[1]) > 0);
+    CHECK(max_difference(y[1], exact[1]) < 0.05 * max_abs(exact[1]));
+    CHECK(max_difference(outputs(but_one)[0], exact[0]) == 0);
+  }
+  const char* const message = "plan: no layer of the graph with weights to pack is named \"third\"";
+  CHECK_THROWS_WITH_AS(Plan(g, {.layers = {{"third", Precision::int8}}}), message, UsageError);
+}
+
+TEST_CASE("a policy is text in a checkpoint") {
+  const PrecisionPolicy policy{.layers = {{"a.b", Precision::int8}, {"c", Precision::bf16}}};
+  CHECK(policy.to_json() == R"({"a.b":"int8","c":"bf16"})");
+  CHECK(PrecisionPolicy::from_json(policy.to_json(), "text").layers == policy.layers);
+  CHECK(policy.lowest() == Precision::int8);
+  CHECK(PrecisionPolicy{}.lowest() == Precision::f32);
+  for (const char* text : {"[]", R"({"a": 8})", R"({"a": "int4"})", R"({"a": "int8", "a": "f32"})", "{"}) {
+    CHECK_THROWS_AS(PrecisionPolicy::from_json(text, "text"), FileError);
+  }
+}
+
+TEST_CASE("quantize measures what its choice changes, and stays within the limit") {
+  const Chain chain = randomised(Chain());
+  const auto graph_of = [&](const Shape& shape) {
+    Graph g = optimize(trace(chain, shape));
+    g.outputs.erase(g.outputs.begin(), g.outputs.begin() + 2);
+    return g;
+  };
+  const std::vector<Tensor> inputs = {random_tensor<float>({70, 64}, 1), random_tensor<float>({33, 64}, 2), random_tensor<float>({70, 64}, 3)};
+
+  Index calls = 0;
+  const Quantization all = quantize(graph_of, inputs, {.runs = 1, .all = true, .progress = [&](Index, Index) { ++calls; }});
+  REQUIRE(all.layers.size() == 3);
+  CHECK(calls == 3);
+  CHECK(all.policy().layers == std::vector<std::pair<std::string, Precision>>{
+                                   {"first", Precision::int8}, {"second", Precision::int8}, {"last", Precision::int8}});
+  double distance = 0, norm = 0, changed = 0, rows = 0;
+  for (const Tensor& x : inputs) {
+    const Tensor exact = run(Plan(graph_of(x.shape())), x), y = run(Plan(graph_of(x.shape()), Precision::int8), x);
+    for (Index row = 0; row < x.dim(0); ++row) {
+      const float *p = exact.data() + row * 32, *q = y.data() + row * 32;
+      for (Index j = 0; j < 32; ++j) {
+        distance += std::pow(static_cast<double>(q[j] - p[j]), 2);
+        norm += std::pow(static_cast<double>(p[j]), 2);
+      }
+      changed += std::max_element(p, p + 32) - p != std::max_element(q, q + 32) - q;
+    }
+    rows += static_cast<double>(x.dim(0));
+  }
+  CHECK(all.change.error == doctest::Approx(std::sqrt(distance / norm)).epsilon(1e-4));
+  CHECK(all.change.changed == changed / rows);
+  for (const LayerChoice& l : all.layers) {
+    CHECK(l.f32 > 0);
+    CHECK(l.int8 > 0);
+    CHECK(l.change.error > 0);
+    CHECK(l.change.error < 2 * all.change.error);
+  }
+
+  // What is chosen depends on the machine, what may be chosen does not.
+  for (const double most : {0.0, 0.005, 0.999}) {
+    const Quantization q = quantize(graph_of, inputs, {.most_changed = most, .runs = 3});
+    CHECK(q.change.changed <= most);
+    CHECK((q.policy().layers.empty() || q.chosen < q.f32));
+    for (const LayerChoice& l : q.layers) CHECK((!l.chosen || l.int8 <= 0.95 * l.f32));
+    if (q.policy().layers.empty()) CHECK(q.change.error == 0);
+  }
+  CHECK_THROWS_AS(quantize(graph_of, {}), UsageError);
+  const std::vector<Tensor> damaged = {Tensor::full({70, 64}, std::numeric_limits<float>::quiet_NaN())};
+  CHECK_THROWS_WITH_AS(quantize(graph_of, damaged, {.runs = 1}), doctest::Contains("not finite"), Error);
 }
 
 TEST_CASE("rules leave a linear map alone that reads another's output in another shape") {

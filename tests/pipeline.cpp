@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include <ocellus/io.hpp>
@@ -273,6 +274,62 @@ TEST_CASE("a preprocessor file says what is written into it") {
   CHECK(q.flip_channel_order);
   p.resize = ResizePolicy::letterbox;
   CHECK_THROWS_AS(written(p), UsageError);
+}
+
+TEST_CASE("a choice of precision travels with the weights") {
+  const auto network = make_network(json(vit_config));
+  const TemporaryFolder folder, chosen;
+  save_model(folder.path(), *network, {.size = 16}, {.license = "mit"});
+  const std::string layer = "vit.encoder.layer.0.intermediate.dense";
+  save_precision(folder.path(), chosen.path(), {.layers = {{"classifier", Precision::int8}}});
+  save_precision(chosen.path(), chosen.path(), {.layers = {{layer, Precision::int8}}});  // in its place
+  for (const char* file : {"config.json", "preprocessor_config.json"}) CHECK(content_of(chosen / file) == content_of(folder / file));
+  const NamedTensors before = read_safetensors(folder / "model.safetensors"), after = read_safetensors(chosen / "model.safetensors");
+  CHECK(after.metadata.at("license") == "mit");
+  REQUIRE(after.size() == before.size());
+  for (const NamedTensor& t : before) CHECK(std::memcmp(t.tensor.raw(), after.at(t.name).raw(), t.tensor.spec().bytes()) == 0);
+
+  using Layers = decltype(PrecisionPolicy::layers);
+  struct Row {
+    std::string directory;
+    std::optional<Precision> asked;
+    Precision otherwise;
+    Layers layers;
+  };
+  const Layers stored = {{layer, Precision::int8}};
+  const Row rows[] = {{folder.path(), {}, Precision::f32, {}},
+                      {folder.path(), Precision::bf16, Precision::bf16, {}},
+                      {folder.path(), Precision::int8, Precision::int8, {}},
+                      {chosen.path(), {}, Precision::f32, stored},
+                      {chosen.path(), Precision::f32, Precision::f32, {}},
+                      {chosen.path(), Precision::bf16, Precision::bf16, {}},
+                      {chosen.path(), Precision::int8, Precision::f32, stored}};
+  for (const Row& row : rows) {
+    const Model model = open(row.directory, {.precision = row.asked});
+    CHECK(model.runner().precision().otherwise == row.otherwise);
+    CHECK(model.runner().precision().layers == row.layers);
+    const auto plan = model.runner().plan({1, 16, 16, 3});
+    for (std::size_t k = 0; k < plan->precision().size(); ++k) {
+      const Node& node = plan->graph().nodes[k];
+      if (node.path == layer) CHECK(plan->precision()[k] == (row.layers.empty() ? row.otherwise : Precision::int8));
+      if (node.path == "classifier") CHECK(plan->precision()[k] == row.otherwise);
+    }
+  }
+}
+
+TEST_CASE("a choice of precision that cannot be followed is refused with its place") {
+  const auto network = make_network(json(vit_config));
+  NamedTensors weights = weights_of(*network);
+  const auto error_of = [&](const char* choice) {
+    weights.metadata[PrecisionPolicy::metadata_key] = choice;
+    return error_of_open(files_of(vit_config, weights));
+  };
+  const std::string place = "model.safetensors: ocellus.precision: ";
+  CHECK(error_of("{}") == "accepted");
+  CHECK(contains(error_of(R"({"classifier": "int4"})"), place + "classifier: must be f32, bf16 or int8"));
+  CHECK(contains(error_of(R"({"classifier": 8})"), place + "classifier: expected a string"));
+  CHECK(contains(error_of(R"({"head": "int8"})"), place + "the precision of a layer \"head\" is given, which the vit model does not have"));
+  CHECK(contains(error_of("int8"), "model.safetensors: ocellus.precision"));
 }
 
 TEST_CASE("saved weights keep their licence") {

@@ -250,7 +250,7 @@ NamedTensors without(const NamedTensors& tensors, const std::string& name) {
 TEST_CASE("help and version") {
   const Workshop& w = workshop();
   for (const std::string command :
-       {"", "info ", "run ", "classify ", "segment ", "train ", "eval ", "bench ", "convert "}) {
+       {"", "info ", "run ", "classify ", "segment ", "train ", "eval ", "bench ", "quantize ", "convert "}) {
     for (const std::string flag : {"--help", "-h", "--version"}) {
       const Outcome outcome = w.run(command + flag);
       CHECK_MESSAGE(outcome.code == 0, command << flag << "\n" << outcome.str());
@@ -282,7 +282,12 @@ TEST_CASE("bad usage: exit code 2") {
       {"info --model segmenter --threads 1.5", "--threads"},
       {"info --model segmenter --threads many", "--threads"},
       {"info --model segmenter --threads 99999999999999999999", "--threads"},
-      {"info --model segmenter --precision f8", "--precision"},
+      {"info --model segmenter --precision f8", "--precision: f8 not in {f32,bf16,int8}"},
+      {"quantize --model segmenter --calibrate scenes --out new --precision bf16", "--precision: bf16 not in {int8}"},
+      {"quantize --model segmenter --out new", "--calibrate is required"},
+      {"quantize --model segmenter --calibrate scenes", "--out is required"},
+      {"quantize --model segmenter --calibrate scenes --out new --pictures 0", "--pictures"},
+      {"quantize --model segmenter --calibrate scenes --out new --most-changed nan", "--most-changed"},
       {"info --model segmenter --json=maybe", "--json"},
       {"run --model segmenter --input x.npy", "--output is required"},
       {"run --model segmenter --output new", "--input is required"},
@@ -321,6 +326,7 @@ TEST_CASE("bad usage: exit code 2") {
       {train + "--schedule never", "--schedule"},
       {train + "--class-weights fair", "--class-weights"},
       {train + "--dtype f8", "--dtype"},
+      {train + "--precision bf16", "--precision: bf16 not in {f32}"},
       {"train --task classify --data sides --model lenet --out new --size 12x16",
        "pictures must be square; got (12, 16)"},
       {"train --task segment --data unnamed --model segformer-b0 --out new", "the names of the classes are not known"},
@@ -350,7 +356,8 @@ TEST_CASE("a model that cannot be opened") {
   const Workshop& w = workshop();
   for (const char* command :
        {"info", "run --input x.npy --output new", "classify picture.png", "segment picture.png --out new",
-        "train --task classify --data sides --out new", "eval --task classify --data sides", "bench"}) {
+        "train --task classify --data sides --out new", "eval --task classify --data sides", "bench",
+        "quantize --calibrate sides --out new"}) {
     expect(w, {std::string(command) + " --model nowhere", "nowhere/config.json: cannot be opened"});
     expect(w, {std::string(command) + " --model picture.png", "picture.png/config.json: cannot be opened"});
   }
@@ -617,6 +624,14 @@ TEST_CASE("data that cannot be used") {
   expect(w, {train + " --task classify --model lenet --data sides --size 10", "image_size must be at least 12"});
   expect(w, {"train --out picture.png/new --max-steps 2 --batch 2" + classify + "sides", "picture.png/new"});
   expect(w, {"train --out picture.png --max-steps 2 --batch 2" + classify + "sides", "picture.png"});
+  const std::string quantize = "quantize --out new --calibrate ";
+  expect(w, {quantize + "nowhere --model classifier", "nowhere: is no folder"});
+  expect(w, {quantize + "picture.png --model classifier", "picture.png: is no folder"});
+  expect(w, {quantize + "nothing --model classifier", "nothing: no data for classification"});
+  expect(w, {quantize + "nothing --model segmenter", "nothing: no data for segmentation"});
+  expect(w, {quantize + "scenes --split other --model segmenter", "expected other.txt"});
+  expect(w, {quantize + "broken/train/left --model classifier", "broken/train/left/train0.png"});
+  expect(w, {"quantize --out picture.png --calibrate scenes --model segmenter", "picture.png: the directory cannot be made"});
   expect(w, {"eval --split other" + segment + "scenes", "expected other.txt"});
   expect(w, {"eval --split train" + segment + "scenes --prior other", "expected other.txt"});
 }
@@ -729,6 +744,7 @@ TEST_CASE("a disk that is full leaves no half-written file") {
   const Writer writers[] = {{"convert classifier/model.safetensors full.safetensors", 1},
                             {"run --model segmenter --input x.npy --output full", 1},
                             {"segment --model segmenter --out full picture.png", 3},
+                            {"quantize --model classifier --calibrate sides --out full --all", 3},
                             {train_classifier + "--log-every 1 --out full --max-steps 4 --checkpoint-every 2", 7}};
   const Workshop& w = workshop();
   for (const Writer& writer : writers) {
@@ -803,6 +819,11 @@ TEST_CASE("--json: one object a line on stdout and nothing else") {
       {"eval --task segment --data scenes --model json/segmenter --prior train", "ocellus.eval/1", 1},
       {"bench --model classifier --runs 1", "ocellus.bench/1", 1},
       {"bench --model segmenter --runs 1 --size 32 --batch 2 --profile", "ocellus.bench/1", 1},
+      {"bench --model segmenter --runs 1 --size 32 --precision bf16 --profile", "ocellus.bench/1", 1},
+      {"quantize --model segmenter --calibrate scenes --out json/quantized --all", "ocellus.quantize/1", 1},
+      {"quantize --model json/quantized --calibrate scenes/images --out json/again --pictures 3", "ocellus.quantize/1", 1},
+      {"eval --task segment --data scenes --model json/quantized", "ocellus.eval/1", 1},
+      {"segment --model json/quantized --precision f32 picture.png", "ocellus.segment/1", 1},
       {"convert classifier/model.safetensors json/converted.safetensors --dtype f16", "ocellus.convert/1", 1}};
   const Workshop& w = workshop();
   for (const Row& row : rows) {
@@ -835,4 +856,34 @@ TEST_CASE("--json: one object a line on stdout and nothing else") {
   fs::remove(w / name);
   const Outcome gone = w.run({"segment", "--model", "segmenter", "--json", name});
   CHECK_MESSAGE((gone.code == 1 && is_complaint(gone.err)), gone.str());
+}
+
+TEST_CASE("quantize chooses once, and the choice is what the model runs in") {
+  const Workshop& w = workshop();
+  const auto report = [&](const std::string& command) {
+    const Outcome outcome = w.run(command + " --json");
+    REQUIRE_MESSAGE(outcome.code == 0, command << "\n" << outcome.str());
+    return Json::parse(outcome.out, command);
+  };
+  const auto precision = [&](const std::string& options) {
+    return report("bench --runs 1 --size 32 --model " + options).get<std::string>("precision");
+  };
+  const Json all = report("quantize --model segmenter --calibrate scenes --out int8/all --all");
+  CHECK(all.get<Index>("pictures") == 2);
+  CHECK(all.at("layers").size() > 10);
+  for (Index i = 0; i < all.at("layers").size(); ++i) CHECK(all.at("layers").at(i).get<std::string>("precision") == "int8");
+  CHECK(all.get<double>("error") > 0);
+  CHECK(precision("segmenter") == "f32");
+  CHECK(precision("segmenter --precision bf16") == "bf16");
+  CHECK(precision("int8/all") == "int8");
+  CHECK(precision("int8/all --precision f32") == "f32");
+
+  // Calibrated with a folder of pictures; a second choice takes the place of the first.
+  const Json chosen = report("quantize --model int8/all --calibrate scenes/images --out int8/chosen --pictures 3");
+  CHECK(chosen.get<Index>("pictures") == 3);
+  CHECK(chosen.get<double>("changed") <= 0.005);
+  Index in_int8 = 0;
+  for (Index i = 0; i < chosen.at("layers").size(); ++i) in_int8 += chosen.at("layers").at(i).get<std::string>("precision") == "int8";
+  CHECK(read_safetensors(w / "int8/chosen/model.safetensors").metadata.contains("ocellus.precision"));
+  CHECK(precision("int8/chosen") == (in_int8 ? "int8" : "f32"));
 }

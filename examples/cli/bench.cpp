@@ -52,7 +52,7 @@ std::vector<Image> noise(Index count, Size2 size, Index channels) {
 
 void bench(const Options& o) {
   apply(o.common);
-  const Model model = open(o.model);
+  const Model model = open(o.model, {.precision = o.common.precision});
   const Size2 size = o.size.empty() ? input_size(model.preprocess(), 512) : parse_size(o.size);
   const Index channels = model.network().in_channels();
   const std::vector<Image> pictures = noise(o.batch, size, channels == 1 ? 1 : 3);
@@ -87,7 +87,7 @@ void bench(const Options& o) {
   if (o.common.json) {
     JsonWriter json;
     json.begin_object().field("schema", "ocellus.bench/1").field("model", o.model).field("threads", num_threads());
-    json.field("precision", o.common.precision).field("batch", o.batch).field("size", std::vector<Index>{size.h, size.w}).field("runs", o.runs);
+    json.field("precision", name_of(model.runner().precision().lowest())).field("batch", o.batch).field("size", std::vector<Index>{size.h, size.w}).field("runs", o.runs);
     json.key("ms").begin_object();
     for (const Stage* s : stages) {
       json.key(s->name).begin_object().field("min", s->quantile(0)).field("p50", s->quantile(0.5)).field("p95", s->quantile(0.95));
@@ -98,7 +98,8 @@ void bench(const Options& o) {
     std::puts(json.end_object().str().c_str());
     return;
   }
-  std::printf("%s, input %s, %d threads, %d runs after %d to warm up\n", o.model.c_str(), input.shape().str().c_str(), num_threads(), o.runs, warm_up);
+  std::printf("%s in %s, input %s, %d threads, %d runs after %d to warm up\n", o.model.c_str(), name_of(model.runner().precision().lowest()),
+              input.shape().str().c_str(), num_threads(), o.runs, warm_up);
   std::printf("%-12s %9s %9s %9s %9s  ms\n", "stage", "min", "p50", "p95", "p99");
   for (const Stage* s : stages) {
     std::printf("%-12s %9.2f %9.2f %9.2f %9.2f\n", s->name, s->quantile(0), s->quantile(0.5), s->quantile(0.95), s->quantile(0.99));

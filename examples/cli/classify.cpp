@@ -18,7 +18,7 @@ struct Options {
 
 void classify(const Options& o) {
   apply(o.common);
-  const Model model = open(o.model);
+  const Model model = open(o.model, {.precision = o.common.precision});
   need_task(model.network(), Task::classify, o.model);
   for (const std::string& image : o.images) {
     StageTimes read;

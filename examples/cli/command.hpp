@@ -1,10 +1,12 @@
 // What the commands of the program share: the options that every command takes, and how results leave it.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <ocellus/core/shape.hpp>
+#include <ocellus/graph/precision.hpp>
 #include <ocellus/models/network.hpp>
 
 namespace CLI {
@@ -16,12 +18,13 @@ namespace ocellus::cli {
 
 struct Common {
   int threads = 0;  // 0: the default
-  std::string precision = "f32";
+  std::optional<Precision> precision = {};  // not given: what the model's file says, else f32
   bool json = false;
 };
 
 // Adds --threads, --precision and --json to a command.
-void add_common(CLI::App& command, Common& common);
+// `precisions`: those that the command honours.
+void add_common(CLI::App& command, Common& common, const std::vector<std::string>& precisions = {"f32", "bf16", "int8"});
 // Applies them; called before the command's work.
 void apply(const Common& common);
 
@@ -59,6 +62,7 @@ void add_segment(CLI::App& app);
 void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_quantize(CLI::App& app);
 void add_convert(CLI::App& app);
 
 }  // namespace ocellus::cli

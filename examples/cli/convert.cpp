@@ -56,7 +56,7 @@ void add_convert(CLI::App& app) {
   command->add_option("in", o->in, "file to read")->required()->check(is_path());
   command->add_option("out", o->out, "file to write, .safetensors")->required()->check(is_path());
   command->add_option("--dtype", o->dtype, "element type of the real tensors")->check(CLI::IsMember({"f32", "f16", "bf16"}));
-  add_common(*command, o->common);
+  add_common(*command, o->common, {"f32"});
   command->callback([o] { convert_file(*o); });
 }
 

@@ -50,7 +50,7 @@ void report(const Options& o, const std::vector<Metric>& metrics, const Confusio
 
 void evaluate(const Options& o) {
   apply(o.common);
-  const Model model = open(o.model);
+  const Model model = open(o.model, {.precision = o.common.precision});
   const bool segment = o.task == "segment";
   need_task(model.network(), segment ? Task::segment : Task::classify, o.model);
   const DatasetOptions data_options{model.labels(), segment ? model.network().ignore_index() : -1};

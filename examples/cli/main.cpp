@@ -19,9 +19,10 @@
 
 namespace ocellus::cli {
 
-void add_common(CLI::App& command, Common& common) {
+void add_common(CLI::App& command, Common& common, const std::vector<std::string>& precisions) {
   command.add_option("--threads", common.threads, "CPU threads (default: OCELLUS_NUM_THREADS, else all)")->check(CLI::Range(1, 1024));
-  command.add_option("--precision", common.precision, "of matrix products and convolutions")->check(CLI::IsMember({"f32"}));
+  const auto precision = [&common](const std::string& name) { common.precision = precision_named(name); };
+  command.add_option_function<std::string>("--precision", precision, "of matrix products and convolutions")->check(CLI::IsMember(precisions));
   command.add_flag("--json", common.json, "one JSON object per line on stdout, nothing else");
   command.set_version_flag("--version", OCELLUS_VERSION);
 }
@@ -151,6 +152,7 @@ int main(int argc, char** argv) {
   cli::add_train(app);
   cli::add_eval(app);
   cli::add_bench(app);
+  cli::add_quantize(app);
   cli::add_convert(app);
   ocellus::set_log_sink([](ocellus::LogLevel level, const std::string& message) {
     if (level == ocellus::LogLevel::warning) cli::complain("warning: " + message);

@@ -8,7 +8,8 @@
 
 namespace ocellus::cli {
 
-// `runs`: how many runs the times add up.
+// Each node's time, multiply-adds, bytes, what limits it at best, and how near to that limit it comes. `runs`: how many runs the times
+// add up. Measures the limits first.
 void print_profile(const std::vector<NodeProfile>& profile, int runs);
 // Adds the member "profile" to the open object.
 void write_profile(JsonWriter& json, const std::vector<NodeProfile>& profile, int runs);

@@ -23,7 +23,7 @@ struct Options {
 
 void run(const Options& o) {
   apply(o.common);
-  const Model model = open(o.model);
+  const Model model = open(o.model, {.precision = o.common.precision});
   const AnyTensor file = read_npy(o.input);
   if (file.dtype() != DType::f32 || file.rank() != 4 || file.dim(3) != model.network().in_channels() ||
       file.numel() == 0) {

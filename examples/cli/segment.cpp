@@ -31,7 +31,7 @@ std::string to_json(const Options& o, const std::string& image, const SegmentRes
 
 void segment(const Options& o) {
   apply(o.common);
-  const Model model = open(o.model);
+  const Model model = open(o.model, {.precision = o.common.precision});
   need_task(model.network(), Task::segment, o.model);
   std::optional<ResultFiles> files;
   if (!o.out.empty()) files.emplace(o.out, o.images);

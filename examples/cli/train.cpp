@@ -151,7 +151,7 @@ void add_train(CLI::App& app) {
   command->add_option("--max-minutes", o->max_minutes, "stop, resumably, after this much time over all parts")
       ->check(number_from(0, 1e9));
   command->add_option("--dtype", o->dtype, "of the weights in the file")->check(CLI::IsMember({"f32", "f16", "bf16"}));
-  add_common(*command, o->common);
+  add_common(*command, o->common, {"f32"});
   command->callback([o] { train(*o); });
 }
 

@@ -76,6 +76,9 @@ class GraphBuilder : public Tracer {
     return p && uses(*p) == 1 && ((p->op.as<Ops>() != nullptr) || ...) ? p : nullptr;
   }
   std::vector<AnyTensor> inputs(const Node& node) const;
+  // What the rule makes from here on is named after this module, not after that of the op it matched: a linear map that takes over a
+  // sum is still the same layer.
+  void name_after(const std::string& path) { path_ = path; }
   // The first output of a node, in its own shape.
   const AnyTensor& output_of(const Node& node) const { return graph_.values[static_cast<std::size_t>(node.out[0])].handle; }
 
@@ -239,13 +242,14 @@ OCELLUS_FN std::vector<AnyTensor> GraphBuilder::add(const AnyOp& op, Phase phase
     constexpr int deepest = 64;
     if (depth_ >= deepest) throw UsageError("rewrite: rules keep matching what they build, last on " + op.info().name());
     ++depth_;
-    for (const Rule rule : rules_) {
-      if (AnyTensor t = rule(*this, op, in)) {
-        --depth_;
-        return {t};
-      }
+    const std::string path = path_;
+    AnyTensor made;
+    for (std::size_t i = 0; i < rules_.size() && !made; ++i) {
+      made = rules_[i](*this, op, in);
+      path_ = path;
     }
     --depth_;
+    if (made) return {made};
   }
   Node node;
   node.op = op;

@@ -112,7 +112,7 @@ class AttributeWriter {
 constexpr unsigned input(int i) { return 1u << i; }
 constexpr unsigned output(int i) { return 1u << (16 + i); }
 
-enum class Precision : std::uint8_t { f32 };  // of a plan's matrix products
+enum class Precision : std::uint8_t { f32, bf16, int8 };  // of a plan's matrix products
 
 // A run of rows of a tensor: all axes but the last, flattened.
 struct Rows {

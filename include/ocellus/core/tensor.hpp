@@ -14,7 +14,8 @@
 
 namespace ocellus {
 
-// How a constant is laid out for its kernel. The logical shape and element type stay; a kernel that was not told refuses the view.
+// How a constant is laid out for its kernel. The logical shape stays, the element type says in which precision it was packed; a kernel
+// that was not told refuses the view.
 enum class Format : std::uint8_t { plain, packed };
 
 struct Spec {

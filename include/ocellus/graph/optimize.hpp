@@ -71,6 +71,7 @@ OCELLUS_FN AnyTensor fold_batch_norm(GraphBuilder& builder, const AnyOp& op, Inp
   list[1] = f(list[1]) * reshape(scale, per_row);
   list.resize(std::max<std::size_t>(list.size(), 3));
   list[2] = shift;
+  builder.name_after(p->path);
   return again(AnyOp(p->op), list).reshaped(in[0].shape());
 }
 
@@ -110,11 +111,14 @@ OCELLUS_FN AnyTensor linear_before_resize(GraphBuilder& builder, const AnyOp& op
   list[0] = builder.inputs(*p)[0];
   if (list[0].rank() != 4 || list[0].shape().rows() >= in[0].shape().rows()) return {};
   const AnyOp resize_op = p->op;  // the next call may grow the list of nodes
+  const std::string resize_path = p->path;
   const AnyTensor small[] = {again(op, list)};
+  builder.name_after(resize_path);
   return again(resize_op, small);
 }
 
-// W₂ (W₁ x + b₁) + b₂ = (W₂ W₁) x + (W₂ b₁ + b₂), where that is less work
+// W₂ (W₁ x + b₁) + b₂ = (W₂ W₁) x + (W₂ b₁ + b₂), where that is less work. Named after the layer that reads x: of a linear map split over
+// a concat each part keeps a name of its own.
 OCELLUS_FN AnyTensor merge_linears(GraphBuilder& builder, const AnyOp& op, Inputs in) {
   if (!op.as<op::Linear>() || in[1].symbolic()) return {};
   const Node* p = builder.only_use_of<op::Linear>(in[0]);
@@ -135,6 +139,7 @@ OCELLUS_FN AnyTensor merge_linears(GraphBuilder& builder, const AnyOp& op, Input
     const Tensor carried = reshape(linear<float>(reshape(f(b1), {1, m}), w2), {n});
     list[2] = list[2] ? f(list[2]) + carried : carried;
   }
+  builder.name_after(p->path);
   return again(op, list);
 }
 
@@ -144,6 +149,7 @@ AnyTensor into_epilogue(GraphBuilder& builder, const Node& p, Act act, const Any
   Op op = *p.op.as<Op>();
   std::vector<AnyTensor> list = builder.inputs(p);
   list.resize(4);
+  builder.name_after(p.path);
   const bool has_residual = static_cast<bool>(list[3]);
   if (act != Act::none) {
     Act& slot = has_residual ? op.epilogue.after : op.epilogue.before;
@@ -187,6 +193,7 @@ OCELLUS_FN AnyTensor fuse_add_into_resize(GraphBuilder& builder, const AnyOp& op
     const Node* p = builder.only_use_of<op::Resize>(in[i]);
     if (!p || p->in.size() > 1 || !(in[i].shape() == builder.output_of(*p).shape())) continue;
     const AnyTensor list[] = {builder.inputs(*p)[0], in[1 - i]};
+    builder.name_after(p->path);
     return again(p->op, list);
   }
   return {};

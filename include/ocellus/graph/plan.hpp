@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <ocellus/autograd/graph.hpp>
+#include <ocellus/graph/precision.hpp>
 #include <ocellus/graph/strips.hpp>
 
 namespace ocellus {
@@ -16,9 +17,10 @@ namespace ocellus {
 // What one node of a plan costs.
 struct NodeProfile {
   std::string op, attributes, path;
+  Precision precision = Precision::f32;
   Shape shape;       // of the first output
   double macs = 0;   // multiply-adds
-  double bytes = 0;  // read and written, constants included
+  double bytes = 0;  // read and written, constants as they are packed
   double seconds = 0;
 };
 
@@ -52,7 +54,9 @@ class Plan {
     std::vector<View> outputs_;
   };
 
-  explicit Plan(Graph graph, Precision precision = Precision::f32);
+  // Throws UsageError for a layer of the policy that no node with packed constants belongs to.
+  explicit Plan(Graph graph, const PrecisionPolicy& policy = {});
+  Plan(Graph graph, Precision everywhere) : Plan(std::move(graph), PrecisionPolicy{everywhere}) {}
 
   std::unique_ptr<Workspace> workspace() const;
   // Inputs in the order of the graph, of its shapes and types. Throws ShapeError otherwise.
@@ -64,12 +68,14 @@ class Plan {
   const Graph& graph() const { return graph_; }
   // The nodes that run strip by strip.
   const std::vector<StripGroup>& strip_groups() const { return groups_; }
+  // In which precision each node's constants are packed: f32 also where an op has no other kernel for its shape or this CPU.
+  const std::vector<Precision>& precision() const { return precision_; }
   // Of the arena, and of all temporaries if none shared memory.
   std::size_t arena_bytes() const { return arena_bytes_; }
   std::size_t value_bytes() const;
 
  private:
-  void pack_constants(Precision precision);
+  void pack_constants(const PrecisionPolicy& policy);
   void place();
   void bind_inputs(std::span<const AnyTensor> inputs, Workspace& w) const;
   // Runs node i, or its whole group if it is the last of one. Adds the times to profile where that is not null.
@@ -81,6 +87,7 @@ class Plan {
   Graph graph_;
   std::vector<StripGroup> groups_;
   std::vector<int> group_;  // of each node; -1: none
+  std::vector<Precision> precision_;  // of each node
   std::vector<Index> offset_;  // of each value in the arena; -1: not there
   std::size_t arena_bytes_ = 0;
 };
@@ -116,39 +123,47 @@ OCELLUS_FN View* argument(Run& r, const Node& n, std::size_t i) {
 
 }  // namespace graph_detail
 
-OCELLUS_FN Plan::Plan(Graph graph, Precision precision) : graph_(std::move(graph)) {
+OCELLUS_FN Plan::Plan(Graph graph, const PrecisionPolicy& policy) : graph_(std::move(graph)), precision_(graph_.nodes.size()) {
+  for (const auto& [layer, precision] : policy.layers) {
+    const bool known = std::any_of(graph_.nodes.begin(), graph_.nodes.end(), [&](const Node& n) { return n.op.info().pack && n.path == layer; });
+    if (!known) throw UsageError("plan: no layer of the graph with weights to pack is named \"" + layer + "\"");
+  }
   groups_ = find_strip_groups(graph_);
   group_.assign(graph_.nodes.size(), -1);
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     for (int n : groups_[g].nodes) group_[graph_detail::at(n)] = static_cast<int>(g);
   }
-  pack_constants(precision);
+  pack_constants(policy);
   place();
 }
 
 // A constant used twice in one way is packed once.
-OCELLUS_FN void Plan::pack_constants(Precision precision) {
+OCELLUS_FN void Plan::pack_constants(const PrecisionPolicy& policy) {
   struct Packed {
     int value;
     Shape shape;  // a reshaped view of a value packs differently
     std::size_t input;
     const OpInfo* op;
     std::string attributes;
+    Precision precision;
     int made;
   };
   std::vector<Packed> packed;
-  for (Node& n : graph_.nodes) {
+  for (std::size_t k = 0; k < graph_.nodes.size(); ++k) {
+    Node& n = graph_.nodes[k];
     const auto pack = n.op.info().pack;
     if (!pack || n.phase != Phase::forward) continue;
     const Run shapes = graph_.shapes(n);
+    const Precision precision = policy.of(n.path);
     for (std::size_t i = 0; i < n.in.size(); ++i) {
       Edge& e = n.in[i];
       if (e.value < 0 || !graph_.values[graph_detail::at(e.value)].constant()) continue;
       auto found = std::find_if(packed.begin(), packed.end(), [&](const Packed& p) {
-        return p.value == e.value && p.shape == e.spec.shape && p.input == i && p.op == &n.op.info() && p.attributes == n.op.attributes();
+        return p.value == e.value && p.shape == e.spec.shape && p.input == i && p.op == &n.op.info() && p.attributes == n.op.attributes() &&
+               p.precision == precision;
       });
       if (found == packed.end()) {
-        found = packed.insert(found, {e.value, e.spec.shape, i, &n.op.info(), n.op.attributes(), -1});
+        found = packed.insert(found, {e.value, e.spec.shape, i, &n.op.info(), n.op.attributes(), precision, -1});
         const AnyTensor t = pack(n.op.get(), static_cast<int>(i), graph_.values[graph_detail::at(e.value)].handle.reshaped(e.spec.shape), shapes, precision);
         if (t) {
           found->made = static_cast<int>(graph_.values.size());
@@ -157,7 +172,8 @@ OCELLUS_FN void Plan::pack_constants(Precision precision) {
       }
       if (found->made < 0) continue;
       e.value = found->made;
-      e.spec.format = Format::packed;
+      e.spec = graph_.values[graph_detail::at(e.value)].spec;
+      precision_[k] = e.spec.dtype == DType::bf16 ? Precision::bf16 : e.spec.dtype == DType::i8 ? Precision::int8 : Precision::f32;
     }
   }
   // What nobody reads any more gives its memory back.
@@ -401,13 +417,19 @@ OCELLUS_FN const std::vector<View>& Plan::run(std::span<const AnyTensor> inputs,
 
 OCELLUS_FN std::vector<NodeProfile> Plan::describe() const {
   std::vector<NodeProfile> list;
-  for (const Node& n : graph_.nodes) {
+  for (std::size_t k = 0; k < graph_.nodes.size(); ++k) {
+    const Node& n = graph_.nodes[k];
     NodeProfile p;
+    p.precision = precision_[k];
     p.op = n.op.info().name() + (n.phase == Phase::backward ? "'" : "");
     p.attributes = n.op.attributes();
     p.path = n.path;
     p.macs = graph_.macs(n);
-    for (const Edge& e : n.in) p.bytes += e.value < 0 ? 0 : static_cast<double>(e.spec.bytes());
+    for (const Edge& e : n.in) {
+      if (e.value < 0) continue;
+      const bool packed = e.spec.format == Format::packed;
+      p.bytes += static_cast<double>(packed ? graph_.values[graph_detail::at(e.value)].handle.storage()->bytes() : e.spec.bytes());
+    }
     for (int o : n.out) {
       if (o < 0) continue;
       const Spec& spec = graph_.values[graph_detail::at(o)].spec;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include <ocellus/core/dtype.hpp>
 #include <ocellus/core/shape.hpp>
 #include <ocellus/kernels/activation.hpp>
 
@@ -63,6 +64,21 @@ struct Conv {
   T* y = nullptr;
   Epilogue<T> epilogue = {};
 };
+
+// A convolution of one group, or a linear map (the pointwise convolution of a row of pixels), whose weight stands in a low precision:
+// DType::bf16: weight and input rounded to bf16, sums in float.
+// DType::i8: weight symmetric with a scale per output channel, each window (a row of the linear map) in 8 bits with its own scale and
+// zero point, exact integer sums: the same integers with every instruction set. A window with NaN or infinity gives NaN.
+struct LowPrecisionConv {
+  DType type = DType::none;
+  ConvShape shape;
+  const float* x = nullptr;
+  const void* packed_weight = nullptr;  // from LowPrecisionTable::pack
+  float* y = nullptr;
+  Epilogue<float> epilogue = {};
+};
+// Longest sum of 8-bit products that 32 bits hold.
+inline constexpr Index most_int8_terms = 66000;
 
 // Gradients of a convolution; a null output is not wanted. Outputs are written, not added to.
 template <class T>
@@ -299,6 +315,16 @@ struct Table {
   // kernels/peak.hpp: runs multiply-adds on registers, returns how many floating-point operations that were
   double (*fma_loop)(Index iterations);
 };
+
+// One instruction set's kernels for bf16 and int8: kernels/low_precision.hpp.
+struct LowPrecisionTable {
+  const char* instruction_set;  // "sse2", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", "neon", "neon_dotprod"
+
+  Index (*packed_bytes)(DType type, Index n, Index k);
+  void (*pack)(DType type, Index n, Index k, const float* weight, void* packed);  // weight (n, k)
+  void (*conv)(const LowPrecisionConv&);
+};
+const LowPrecisionTable& low_precision_table();
 
 // The table in use, for float and double. Header-only programs have calls of the same names instead: kernels/dispatch.hpp.
 #if defined(OCELLUS_SPLIT)

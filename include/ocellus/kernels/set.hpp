@@ -6,6 +6,7 @@
 #include <ocellus/kernels/conv.hpp>
 #include <ocellus/kernels/elementwise.hpp>
 #include <ocellus/kernels/gemm.hpp>
+#include <ocellus/kernels/low_precision.hpp>
 #include <ocellus/kernels/norm.hpp>
 #include <ocellus/kernels/optimizer.hpp>
 #include <ocellus/kernels/peak.hpp>

@@ -27,7 +27,18 @@
 #include <ocellus/runtime/parallel.hpp>
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+// What came after these four serves the low precisions alone (kernels/low_precision.hpp).
+#if defined(__AVX512VNNI__) && defined(__AVX512BF16__) && defined(__AMX_TILE__) && defined(__AMX_INT8__) && \
+    defined(__AMX_BF16__) && defined(__linux__)
+#define OCELLUS_ISA isa_amx
+#define OCELLUS_ISA_AMX 1
+#elif defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+#define OCELLUS_ISA isa_avx512_bf16
+#elif defined(__AVX512VNNI__)
+#define OCELLUS_ISA isa_avx512_vnni
+#else
 #define OCELLUS_ISA isa_avx512
+#endif
 #define OCELLUS_ISA_NAME "avx512"
 #define OCELLUS_ISA_AVX512 1
 #define OCELLUS_ISA_REGISTERS 32
@@ -346,6 +357,19 @@ OCELLUS_INLINE bits<T> to_bits(vec<T> x) {
 template <class T>
 OCELLUS_INLINE vec<T> from_bits(bits<T> x) {
   return typename vec<T>::raw{(typename vec<T>::reg)x};
+}
+
+// Nearest integers, ties to even. Beyond 2³¹ and NaN: anything.
+OCELLUS_INLINE bits<float> round_to_integer(vec<float> x) {
+#if defined(OCELLUS_ISA_AVX512)
+  return (bits<float>)_mm512_maskz_cvtps_epi32(0xffff, x.r);
+#elif defined(OCELLUS_ISA_AVX2)
+  return (bits<float>)_mm256_cvtps_epi32(x.r);
+#elif defined(__SSE2__)
+  return (bits<float>)_mm_cvtps_epi32(x.r);
+#else
+  return (bits<float>)vcvtnq_s32_f32(x.r);
+#endif
 }
 
 // Polynomial with the constant term first.

@@ -86,8 +86,12 @@ struct Conv2d {
   }
 
   template <class T = float>  // a template: instantiated with the op, not with every include
-  AnyTensor pack(int i, const AnyTensor& w, const Run& shapes, Precision) const {
+  AnyTensor pack(int i, const AnyTensor& w, const Run& shapes, Precision precision) const {
     if (i != 1 || w.dtype() != DType::f32) return {};
+    const Index k = w.dim(1) * w.dim(2) * w.dim(3);
+    if (const DType type = packed_type(groups == 1 ? precision : Precision::f32, k); type != DType::f32) {
+      return pack_low_precision(type, w.dim(0), k, w);
+    }
     const auto& kernel = kernels::table<T>();
     const kernels::ConvShape s = sizes(shapes.in[0].shape, w.shape(), shapes.out[0].shape);
     Tensor packed(Shape{kernel.conv_packed_size(s)});
@@ -111,6 +115,9 @@ struct Conv2d {
   void forward_rows(const Run& r, Rows rows) const {
     kernels::Conv<T> c;
     c.shape = sizes(r.in[0].shape, r.in[1].shape, r.out[0].shape);
+    if constexpr (std::is_same_v<T, float>) {
+      if (run_low_precision(r, rows, c.shape, epilogue)) return;
+    }
     c.packed_weight = r.in[1].packed<T>();
     if (!c.packed_weight) c.weight = r.in[1];
     const Index picture = c.shape.out_height * c.shape.out_width;

@@ -39,6 +39,36 @@ struct Epilogue {
   }
 };
 
+// The element type in which a weight with sums of k terms is packed.
+inline DType packed_type(Precision precision, Index k) {
+  if (precision == Precision::bf16) return DType::bf16;
+  return precision == Precision::int8 && k <= kernels::most_int8_terms ? DType::i8 : DType::f32;
+}
+
+// A weight of n columns with k terms each, packed as bf16 or i8: the type of the packed tensor says which.
+inline AnyTensor pack_low_precision(DType type, Index n, Index k, const AnyTensor& w) {
+  const kernels::LowPrecisionTable& kernel = kernels::low_precision_table();
+  BasicTensor<std::uint8_t> packed(Shape{kernel.packed_bytes(type, n, k)});
+  kernel.pack(type, n, k, static_cast<const float*>(w.raw()), packed.data());
+  return packed.packed_as({w.shape(), type});
+}
+
+// Computes rows of a linear map, or a whole convolution, whose weight pack_low_precision made; false, doing nothing, with any
+// other weight. `shape`: of the rows to compute.
+inline bool run_low_precision(const Run& r, Rows rows, const kernels::ConvShape& shape, const Epilogue& epilogue) {
+  const View& weight = r.in[1];
+  if (weight.format != Format::packed || weight.dtype == DType::f32) return false;
+  kernels::LowPrecisionConv c;
+  c.type = weight.dtype;
+  c.shape = shape;
+  c.x = r.in[0].row<const float>(rows.first);
+  c.packed_weight = weight.data;
+  c.y = r.out[0].row<float>(rows.first);
+  c.epilogue = epilogue.with<float>(r.in[2], r.in[3].row<const float>(rows.first));
+  kernels::low_precision_table().conv(c);
+  return true;
+}
+
 // db = Σ dy over all rows
 template <class T>
 void bias_gradient(const View& dy, T* db) {
@@ -68,11 +98,22 @@ struct Linear {
     return y;
   }
 
+  // The linear map as a pointwise convolution.
+  static kernels::ConvShape sizes(Index rows, const Shape& w) {
+    kernels::ConvShape s;
+    s.batch = s.height = s.out_height = 1;
+    s.width = s.out_width = rows;
+    s.channels = w[1];
+    s.out_channels = w[0];
+    return s;
+  }
+
   template <class T = float>  // a template: instantiated with the op, not with every include
-  AnyTensor pack(int i, const AnyTensor& w, const Run&, Precision) const {
+  AnyTensor pack(int i, const AnyTensor& w, const Run&, Precision precision) const {
     if (i != 1 || w.dtype() != DType::f32) return {};
-    const auto& kernel = kernels::table<T>();
     const Index n = w.dim(0), k = w.dim(1);
+    if (const DType type = packed_type(precision, k); type != DType::f32) return pack_low_precision(type, n, k, w);
+    const auto& kernel = kernels::table<T>();
     Tensor packed(Shape{kernel.gemm_packed_size(n, k)});
     kernel.gemm_pack(n, k, static_cast<const float*>(w.raw()), k, true, packed.data());
     return packed.packed_as(w.spec());
@@ -82,6 +123,9 @@ struct Linear {
 
   template <class T>
   void forward_rows(const Run& r, Rows rows) const {
+    if constexpr (std::is_same_v<T, float>) {
+      if (run_low_precision(r, rows, sizes(rows.size(), r.in[1].shape), epilogue)) return;
+    }
     kernels::Gemm<T> g;
     g.m = rows.size();
     g.n = r.in[1].shape[0];

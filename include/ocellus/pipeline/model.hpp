@@ -64,7 +64,8 @@ struct ModelBytes {
 // Const and safe for concurrent use.
 class Model {
  public:
-  Model(std::shared_ptr<Network> network, const Preprocess& preprocess, std::string name, LoadReport report = {}, std::string license = {});
+  Model(std::shared_ptr<Network> network, const Preprocess& preprocess, std::string name, LoadReport report = {}, std::string license = {},
+        const PrecisionPolicy& precision = {});
 
   Task task() const { return network_->task(); }
   const std::vector<std::string>& labels() const { return network_->labels(); }
@@ -95,10 +96,17 @@ class Model {
   Runner runner_;
 };
 
+struct OpenOptions {
+  // Of the plans' matrix products and convolutions. Not given: f32, or the choice per layer that quantisation left in the weights.
+  // int8 is that choice, too, and every layer that has such a kernel where the weights carry none.
+  std::optional<Precision> precision = {};
+  Limits limits = {};
+};
+
 // Opens a directory with config.json, model.safetensors (or its shards and their index) and preprocessor_config.json. Throws FileError,
 // ConfigError.
-Model open(const std::string& directory, const Limits& limits = {});
-Model open(const ModelBytes& files, const std::string& name = "(memory)", const Limits& limits = {});
+Model open(const std::string& directory, const OpenOptions& options = {});
+Model open(const ModelBytes& files, const std::string& name = "(memory)", const OpenOptions& options = {});
 
 struct SaveOptions {
   DType dtype = DType::f32;  // of floats in the file: f32, bf16, f16
@@ -107,6 +115,10 @@ struct SaveOptions {
 
 // Writes such a directory, which must exist.
 void save_model(const std::string& directory, Network& network, const Preprocess& preprocess, const SaveOptions& options = {});
+
+// Copies the model in the directory `from` to the directory `to`, which must exist: the same weights, with this choice of precision in
+// the place of any that they carry.
+void save_precision(const std::string& from, const std::string& to, const PrecisionPolicy& policy);
 
 }  // namespace ocellus
 
@@ -144,9 +156,17 @@ class StopWatch {
 
 OCELLUS_FN std::string_view text_of(const Bytes& b) { return {reinterpret_cast<const char*>(b.data()), b.size()}; }
 
+// What quantisation left in the weights.
+OCELLUS_FN std::optional<PrecisionPolicy> stored_precision(const NamedTensors& weights, const std::string& weights_name) {
+  const auto field = weights.metadata.find(PrecisionPolicy::metadata_key);
+  if (field == weights.metadata.end()) return {};
+  return PrecisionPolicy::from_json(field->second, weights_name + ": " + PrecisionPolicy::metadata_key);
+}
+
 // `weights_name` names the weights in errors.
 OCELLUS_FN Model assemble(const ModelBytes& files, const NamedTensors& weights, const std::string& name, const std::string& prefix,
-                          const std::string& weights_name, const Limits& limits) {
+                          const std::string& weights_name, const OpenOptions& options) {
+  const Limits& limits = options.limits;
   const Json config = Json::parse(text_of(files.config), prefix + "config.json", limits);
   // A little more than the file holds, so that a model that does not fit it is reported key by key.
   Index elements = Index{64} << 20;
@@ -167,7 +187,15 @@ OCELLUS_FN Model assemble(const ModelBytes& files, const NamedTensors& weights, 
   if (files.preprocessor.size()) {
     preprocess = read_preprocessor(Json::parse(text_of(files.preprocessor), prefix + "preprocessor_config.json", limits), preprocess);
   }
-  return Model(network, preprocess, name, std::move(report), license);
+  PrecisionPolicy precision{options.precision.value_or(Precision::f32)};
+  if (!options.precision || *options.precision == Precision::int8) {
+    precision = stored_precision(weights, weights_name).value_or(precision);
+  }
+  try {
+    return Model(network, preprocess, name, std::move(report), license, precision);
+  } catch (const UsageError& error) {
+    throw ConfigError(weights_name + ": " + PrecisionPolicy::metadata_key + ": " + error.what());
+  }
 }
 
 // Weights in several files, listed in model.safetensors.index.json as {"weight_map": {"key": "file", …}}.
@@ -188,6 +216,34 @@ OCELLUS_FN NamedTensors read_shards(const std::string& prefix, const Limits& lim
     }
   }
   return all;
+}
+
+struct ModelFiles {
+  ModelBytes bytes;  // but for the weights
+  NamedTensors weights;
+  std::string weights_name;  // in errors
+};
+
+OCELLUS_FN ModelFiles read_model(const std::string& directory, const Limits& limits) {
+  const std::string prefix = directory + "/";
+  ModelFiles files;
+  if (!is_file(prefix + "model.safetensors") && is_file(prefix + "pytorch_model.bin")) {
+    throw FileError(prefix + "pytorch_model.bin", "PyTorch pickles are not read; convert it once with `ocellus-convert " + prefix + "pytorch_model.bin " +
+                                                      prefix + "model.safetensors` of weights_tools");
+  }
+  files.bytes.config = read_file(prefix + "config.json", limits);
+  if (is_file(prefix + "preprocessor_config.json")) {
+    files.bytes.preprocessor = read_file(prefix + "preprocessor_config.json", limits);
+    if (files.bytes.preprocessor.empty()) throw FileError(prefix + "preprocessor_config.json", "is empty");
+  }
+  if (!is_file(prefix + "model.safetensors") && is_file(prefix + "model.safetensors.index.json")) {
+    files.weights = read_shards(prefix, limits);
+    files.weights_name = directory;
+    return files;
+  }
+  files.weights_name = prefix + "model.safetensors";
+  files.weights = read_safetensors(map_file(files.weights_name, limits), files.weights_name, limits);
+  return files;
 }
 
 OCELLUS_FN Image low_bytes(const BasicTensor<std::int64_t>& labels) {
@@ -227,13 +283,14 @@ OCELLUS_FN Image SegmentResult::overlay() const {
 OCELLUS_FN void SegmentResult::save_labels(const std::string& path) const { write_png(path, label_image()); }
 OCELLUS_FN void SegmentResult::save_overlay(const std::string& path) const { write_png(path, overlay()); }
 
-OCELLUS_FN Model::Model(std::shared_ptr<Network> network, const Preprocess& preprocess, std::string name, LoadReport report, std::string license)
+OCELLUS_FN Model::Model(std::shared_ptr<Network> network, const Preprocess& preprocess, std::string name, LoadReport report, std::string license,
+                        const PrecisionPolicy& precision)
     : network_(std::move(network)),
       preprocess_(preprocess),
       name_(std::move(name)),
       license_(std::move(license)),
       report_(std::move(report)),
-      runner_(network_) {}
+      runner_(network_, precision) {}
 
 OCELLUS_FN void Model::need(Task task, const char* call) const {
   if (network_->task() == task) return;
@@ -288,28 +345,14 @@ OCELLUS_FN ClassifyResult Model::classify(const Image& picture, Index top) const
   return result;
 }
 
-OCELLUS_FN Model open(const std::string& directory, const Limits& limits) {
-  ModelBytes files;
-  const std::string prefix = directory + "/";
-  if (!is_file(prefix + "model.safetensors") && is_file(prefix + "pytorch_model.bin")) {
-    throw FileError(prefix + "pytorch_model.bin", "PyTorch pickles are not read; convert it once with `ocellus-convert " + prefix + "pytorch_model.bin " +
-                                                      prefix + "model.safetensors` of weights_tools");
-  }
-  files.config = read_file(prefix + "config.json", limits);
-  if (is_file(prefix + "preprocessor_config.json")) {
-    files.preprocessor = read_file(prefix + "preprocessor_config.json", limits);
-    if (files.preprocessor.empty()) throw FileError(prefix + "preprocessor_config.json", "is empty");
-  }
-  if (!is_file(prefix + "model.safetensors") && is_file(prefix + "model.safetensors.index.json")) {
-    return pipeline_detail::assemble(files, pipeline_detail::read_shards(prefix, limits), directory, prefix, directory, limits);
-  }
-  const std::string weights = prefix + "model.safetensors";
-  return pipeline_detail::assemble(files, read_safetensors(map_file(weights, limits), weights, limits), directory, prefix, weights, limits);
+OCELLUS_FN Model open(const std::string& directory, const OpenOptions& options) {
+  const pipeline_detail::ModelFiles files = pipeline_detail::read_model(directory, options.limits);
+  return pipeline_detail::assemble(files.bytes, files.weights, directory, directory + "/", files.weights_name, options);
 }
 
-OCELLUS_FN Model open(const ModelBytes& files, const std::string& name, const Limits& limits) {
+OCELLUS_FN Model open(const ModelBytes& files, const std::string& name, const OpenOptions& options) {
   const std::string weights = name + ": model.safetensors";
-  return pipeline_detail::assemble(files, read_safetensors(files.weights, weights, limits), name, name + ": ", weights, limits);
+  return pipeline_detail::assemble(files, read_safetensors(files.weights, weights, options.limits), name, name + ": ", weights, options);
 }
 
 OCELLUS_FN void save_model(const std::string& directory, Network& network, const Preprocess& preprocess, const SaveOptions& options) {
@@ -329,6 +372,14 @@ OCELLUS_FN void save_model(const std::string& directory, Network& network, const
   write_safetensors(directory + "/model.safetensors", weights);
   write_text("preprocessor_config.json", preprocessor.str());
   write_text("config.json", config.str());
+}
+
+OCELLUS_FN void save_precision(const std::string& from, const std::string& to, const PrecisionPolicy& policy) {
+  pipeline_detail::ModelFiles files = pipeline_detail::read_model(from, {});
+  files.weights.metadata[PrecisionPolicy::metadata_key] = policy.to_json();
+  write_safetensors(to + "/model.safetensors", files.weights);
+  if (files.bytes.preprocessor.size()) write_file_atomically(to + "/preprocessor_config.json", files.bytes.preprocessor.text());
+  write_file_atomically(to + "/config.json", files.bytes.config.text());
 }
 
 }  // namespace ocellus

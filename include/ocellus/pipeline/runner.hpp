@@ -13,8 +13,9 @@ namespace ocellus {
 
 class Runner {
  public:
-  // The network's weights are read when a plan is built: change them only through another Runner.
-  explicit Runner(std::shared_ptr<Network> network) : network_(std::move(network)) {}
+  // The network's weights are read when a plan is built: change them only through another Runner. Throws UsageError for a layer of the
+  // policy that the network does not have.
+  explicit Runner(std::shared_ptr<Network> network, const PrecisionPolicy& precision = {});
 
   // (N, H, W, C) → logits, as Network::forward.
   Tensor run(const Tensor& input) const;
@@ -22,6 +23,7 @@ class Runner {
   Tensor run(const Tensor& input, std::vector<NodeProfile>& profile) const;
   // The plan for a shape.
   std::shared_ptr<const Plan> plan(const Shape& input) const;
+  const PrecisionPolicy& precision() const { return precision_; }
 
  private:
   // Plans of the last shapes used; each holds packed weights and, through its workspaces, an arena.
@@ -37,6 +39,7 @@ class Runner {
   Tensor run(const Tensor& input, std::vector<NodeProfile>* profile) const;
 
   std::shared_ptr<Network> network_;
+  PrecisionPolicy precision_;
   mutable Mutex mutex_;
   mutable std::vector<std::shared_ptr<Prepared>> plans_;  // most recent last
 };
@@ -46,9 +49,20 @@ class Runner {
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_PIPELINE)
 #include <algorithm>
 
+#include <ocellus/core/error.hpp>
 #include <ocellus/graph/optimize.hpp>
 
 namespace ocellus {
+
+OCELLUS_FN Runner::Runner(std::shared_ptr<Network> network, const PrecisionPolicy& precision)
+    : network_(std::move(network)), precision_(precision) {
+  const std::vector<NamedParameter> parameters = network_->parameters();
+  for (const auto& [layer, choice] : precision_.layers) {
+    const std::string weight = layer + ".weight";
+    const bool known = std::any_of(parameters.begin(), parameters.end(), [&](const NamedParameter& p) { return p.name == weight; });
+    if (!known) throw UsageError("the precision of a layer \"" + layer + "\" is given, which the " + network_->model_type() + " model does not have");
+  }
+}
 
 OCELLUS_FN std::shared_ptr<Runner::Prepared> Runner::prepared(const Shape& input) const {
   const Lock lock(mutex_);
@@ -59,7 +73,9 @@ OCELLUS_FN std::shared_ptr<Runner::Prepared> Runner::prepared(const Shape& input
   }
   auto made = std::make_shared<Prepared>();
   made->shape = input;
-  made->plan = std::make_shared<const Plan>(optimize(network_->trace(input)));
+  Graph graph = optimize(network_->trace(input));
+  const PrecisionPolicy precision = precision_.within(graph);
+  made->plan = std::make_shared<const Plan>(std::move(graph), precision);
   if (plans_.size() == kept_plans) plans_.erase(plans_.begin());
   plans_.push_back(made);
   return made;
