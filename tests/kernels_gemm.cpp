@@ -233,6 +233,10 @@ TEST_CASE_TEMPLATE("long sums are cut into chunks", T, float, double) {
   check_layouts<T>({.m = 32, .n = 48, .k = 6000});
   check_layouts<T>(
       {.m = 7, .n = 35, .k = 4097, .bias = true, .residual = true, .before = Act::relu, .after = Act::gelu});
+  for (bool accumulate : {false, true}) {
+    check<T>({.m = 67, .n = 272, .k = 4100, .transpose_a = true, .accumulate = accumulate, .extra = 2});
+    check<T>({.m = 200, .n = 80, .k = 4100, .accumulate = accumulate});
+  }
 }
 
 TEST_CASE_TEMPLATE("the number of threads changes no bit", T, float, double) {
@@ -241,6 +245,8 @@ TEST_CASE_TEMPLATE("the number of threads changes no bit", T, float, double) {
       {.m = 40, .n = 300, .k = 1500, .packed = true, .bias = true, .residual = true},
       {.m = 33, .n = 64, .k = 9000, .transpose_a = true},
       {.m = 33, .n = 61, .k = 9000, .transpose_a = true, .accumulate = true},
+      {.m = 67, .n = 272, .k = 4100, .transpose_a = true},
+      {.m = 200, .n = 270, .k = 600, .transpose_a = true},
       {.m = 1, .n = 1000, .k = 300, .transpose_b = true, .bias = true},
       {.m = 1, .n = 1000, .k = 300, .packed = true, .bias = true},
       {.m = 50, .n = 50, .k = 50, .batch = 7},

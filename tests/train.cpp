@@ -13,11 +13,17 @@
 
 #include <unistd.h>
 
+#include <ocellus/autograd/backward.hpp>
 #include <ocellus/core/error.hpp>
 #include <ocellus/core/log.hpp>
 #include <ocellus/io/file.hpp>
 #include <ocellus/io/safetensors.hpp>
+#include <ocellus/losses/cross_entropy.hpp>
+#include <ocellus/losses/regression.hpp>
+#include <ocellus/models/segformer.hpp>
 #include <ocellus/nn/init.hpp>
+#include <ocellus/ops/resize.hpp>
+#include <ocellus/optim/optimizer.hpp>
 #include <ocellus/pipeline/model.hpp>
 #include <ocellus/runtime/parallel.hpp>
 #include <ocellus/train.hpp>
@@ -327,6 +333,70 @@ TEST_CASE("a loss that is not finite ends the run with a clear error, after ten 
   set_log_sink(before);
   CHECK_MESSAGE(contains(error, "step 9: the loss is"), error);
   CHECK(warnings.size() == 9);
+}
+
+TEST_CASE("a planned step gives the bits of model, loss and backward, batch for batch") {
+  manual_seed(3);
+  SegFormerConfig config = SegFormerConfig::b0();
+  config.depths = {1, 1, 1, 1};
+  config.labels = {"a", "b", "c"};
+  config.hidden_dropout_prob = 0.1;
+  SegFormer eager(config), planned = eager;
+  const auto loss_of = [](const SegFormer& model, const Tensor& x, const BasicTensor<std::int64_t>& y) {
+    LossTerms loss;
+    const Tensor logits = resize(model(x), Size2(y.dim(1), y.dim(2)));
+    loss.add("cross_entropy", cross_entropy(logits, y));
+    loss.add("squares", mse_loss(logits, Tensor(logits.shape())), 0.25);
+    return loss;
+  };
+  const std::vector<NamedParameter> parameters = named_parameters(eager), twins = named_parameters(planned);
+  TrainingStep step(twins, [&](const Tensor& x, const BasicTensor<std::int64_t>& y) { return loss_of(planned, x, y); }, 11);
+  AdamW optimizer(parameters), twin(twins);
+  for (std::uint32_t i = 0; i < 5; ++i) {
+    const Index batch = i == 2 ? 1 : 2;  // another shape, and back
+    RandomStream random(5, i);
+    Tensor x({batch, 32, 32, 3});
+    for (float& v : x) v = random.normal();
+    BasicTensor<std::int64_t> y({batch, 32, 32});
+    for (std::int64_t& v : y) v = random.below(3);
+
+    const Training training(11, i);
+    optimizer.zero_grad();
+    const LossTerms expected = loss_of(eager, x, y);
+    backward(expected.total());
+    optimizer.step();
+    const LossTerms got = step.run(x, y, i);
+    twin.step();
+    REQUIRE(step.plan() != nullptr);
+    for (std::size_t t = 0; t < 2; ++t) {
+      CHECK(got.terms()[t].name == expected.terms()[t].name);
+      CHECK(got.terms()[t].item() == expected.terms()[t].item());
+    }
+    CHECK(got.total().item() == expected.total().item());
+    for (std::size_t p = 0; p < parameters.size(); ++p) {
+      const Tensor &a = *parameters[p].parameter, &b = *twins[p].parameter;
+      CHECK_MESSAGE(std::memcmp(a.data(), b.data(), a.spec().bytes()) == 0, "step " << i << ", " << parameters[p].name);
+    }
+  }
+}
+
+TEST_CASE("a step whose loss reads values is computed eagerly") {
+  Parameter w(Shape{2});
+  w[0] = 1;
+  w[1] = 2;
+  const std::vector<NamedParameter> parameters{{"w", &w}};
+  TrainingStep step(parameters, [&](const Tensor& x, const BasicTensor<std::int64_t>&) {
+    LossTerms loss;
+    loss.add("loss", mse_loss(w * (x[0] > 0 ? 2.0 : 3.0), Tensor({2})));
+    return loss;
+  });
+  for (const float sign : {1.0f, -1.0f}) {
+    const LossTerms loss = step.run(Tensor({1}, {sign}), BasicTensor<std::int64_t>({1}), 0);
+    const float factor = sign > 0 ? 4 : 9;
+    CHECK(step.plan() == nullptr);
+    CHECK(loss.total().item() == factor * 2.5f);
+    CHECK(w.grad()[1] == factor * 2);  // not summed over the steps
+  }
 }
 
 TEST_CASE("class weights") {

@@ -8,7 +8,6 @@
 #include <stdexcept>
 #include <string>
 
-#include <ocellus/autograd/backward.hpp>
 #include <ocellus/core/error.hpp>
 #include <ocellus/io/npy.hpp>
 #include <ocellus/losses.hpp>
@@ -17,6 +16,7 @@
 #include <ocellus/pipeline/model.hpp>
 #include <ocellus/runtime/clock.hpp>
 #include <ocellus/runtime/parallel.hpp>
+#include <ocellus/train/training_step.hpp>
 
 using namespace ocellus;
 
@@ -37,23 +37,28 @@ class TrainingRun {
       : network_(network.clone()),
         x_(x),
         y_(y),
+        gradients_(network_->parameters(), [this](const Tensor& images, const BasicTensor<std::int64_t>& labels) { return loss(images, labels); }),
         optimizer_(network_->parameters(), {.learning_rate = 6e-5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01}) {}
 
   // The loss before the update.
   float step() {
-    const Training training(0, step_++);
-    optimizer_.zero_grad();
-    const Tensor logits = resize(network_->forward(x_), Size2(y_.dim(1), y_.dim(2)));
-    const Tensor loss = cross_entropy(logits, y_, {.ignore_index = 255});
-    backward(loss);
+    const Tensor loss = gradients_.run(x_, y_, step_++).total();
     optimizer_.step();
     return loss.item();
   }
 
  private:
+  LossTerms loss(const Tensor& images, const BasicTensor<std::int64_t>& labels) const {
+    LossTerms loss;
+    const Tensor logits = resize(network_->forward(images), Size2(labels.dim(1), labels.dim(2)));
+    loss.add("cross_entropy", cross_entropy(logits, labels, {.ignore_index = 255}));
+    return loss;
+  }
+
   std::unique_ptr<Network> network_;
   Tensor x_;
   BasicTensor<std::int64_t> y_;
+  TrainingStep gradients_;
   AdamW optimizer_;
   std::uint32_t step_ = 0;
 };

@@ -5,3 +5,4 @@
 #include <ocellus/train/evaluate.hpp>
 #include <ocellus/train/fit.hpp>
 #include <ocellus/train/train_log.hpp>
+#include <ocellus/train/training_step.hpp>

@@ -298,6 +298,7 @@ struct GemmJob {
   const T* packed_b = nullptr;
   const T* b = nullptr;
   Index ldb = 0;
+  bool copy_b = false;  // in place, but a panel is copied together before its tiles read it
   T* c = nullptr;
   Index ldc = 0;
   bool accumulate = false;
@@ -314,6 +315,17 @@ Index block_rows(Index m, Index k) {
   return larger(96, smaller(192, elements / depth));
 }
 
+// The tiles' rows of a transposed A, (k, rows), one tile after the other: [tile][k][row]. A tile would otherwise touch a
+// cache line, and where rows are long a page, for each k, and again for every panel.
+template <class T>
+void pack_tiles(Index k, const T* a, Index lda, const EvenCut& cut, Index tiles, T* packed) {
+  for (Index tile = 0; tile < tiles; ++tile) {
+    const Index rows = cut[tile];
+    for (Index i = 0; i < k; ++i, packed += rows) copy_row<T>(packed, a + i * lda, rows);
+    a += rows;
+  }
+}
+
 // Rows [m0, m1) and panels [p0, p1) of a product. While a panel of a packed B is multiplied the next one is fetched, after
 // the last one `then`: weights that were not used for a while come from memory, and the first tile would wait for them.
 template <class T>
@@ -321,6 +333,13 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1, con
   const Panels<T> panels(g.n);
   const Index most_k = g.transpose_a ? 512 : 768;
   const Index blocks = larger(1, ceil_div(g.k, most_k));
+  const bool pack_a = g.transpose_a && p1 - p0 > 3;  // fewer panels do not pay for it
+  const Index longest = smaller(g.k, most_k);
+  Scratch scratch;
+  T* const packed_a = pack_a ? scratch.take<T>((m1 - m0) * longest) : nullptr;
+  T* const panel_b = g.copy_b ? scratch.take<T>(panels.width() * longest) : nullptr;
+  // Narrow panels could take more rows, but all panels read the same packed tiles.
+  const Index packed_tiles = ceil_div(m1 - m0, Tiling<T>::rows(static_cast<int>(panels.vectors)));
   Tile<T> t;
   t.lda = g.transpose_a ? 1 : g.lda;
   t.step = g.transpose_a ? g.lda : 1;
@@ -333,21 +352,31 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1, con
     t.length = k1 - k0;
     t.add = g.accumulate || block > 0;
     t.last = !g.accumulate && block + 1 == blocks;
+    if (pack_a) pack_tiles<T>(t.length, g.a + m0 + k0 * g.lda, g.lda, EvenCut(m1 - m0, packed_tiles), packed_tiles, packed_a);
     for (Index p = p0; p < p1; ++p) {
       const Index n0 = p * panels.width();
       const Index vectors = panels.vectors_of(p);
       t.columns = panels.columns(p);
-      t.ldb = g.packed_b ? vectors * vec<T>::size : g.ldb;
+      t.ldb = g.packed_b || g.copy_b ? vectors * vec<T>::size : g.ldb;
       t.b = g.packed_b ? g.packed_b + n0 * g.k + k0 * t.ldb : g.b + k0 * g.ldb + n0;
+      if (g.copy_b) {
+        for (Index k = 0; k < t.length; ++k) copy_row<T>(panel_b + k * t.ldb, t.b + k * g.ldb, t.ldb);
+        t.b = panel_b;
+      }
       t.bias = g.epilogue.bias ? g.epilogue.bias + n0 : nullptr;
-      const Index tiles = ceil_div(m1 - m0, Tiling<T>::rows(static_cast<int>(vectors)));
+      const Index tiles = pack_a ? packed_tiles : ceil_div(m1 - m0, Tiling<T>::rows(static_cast<int>(vectors)));
       const EvenCut rows(m1 - m0, tiles);
       const T* next = p + 1 < p1 ? t.b + panels.width() * g.k : then;
       Index row = m0;
       for (Index i = 0; i < tiles; ++i) {
         t.c = g.c + row * g.ldc + n0;
         t.residual = g.epilogue.residual ? g.epilogue.residual + row * g.ldc + n0 : nullptr;
-        t.a = g.a + row * t.lda + k0 * t.step;
+        if (pack_a) {
+          t.a = packed_a + (row - m0) * t.length;
+          t.step = rows[i];
+        } else {
+          t.a = g.a + row * t.lda + k0 * t.step;
+        }
         if (g.packed_b) t.fetch(next, t.length, i, tiles);
         tile_kernels<T>.at[vectors - 1][rows[i] - 1](t);
         row += rows[i];
@@ -362,7 +391,8 @@ void gemm_blocks(const GemmJob<T>& g) {
   const Index panels = Panels<T>(g.n).count;
   const Index threads = g.m * g.n * g.k < 65536 ? 1 : num_threads();
   const Index row_blocks = ceil_div(g.m, block_rows<T>(g.m, g.k));
-  const Index panel_groups = threads == 1 ? 1 : smaller(panels, ceil_div(8 * threads, row_blocks));
+  const Index wanted = (g.transpose_a ? 4 : 8) * threads;  // each group packs its rows of a transposed A anew
+  const Index panel_groups = threads == 1 ? 1 : smaller(panels, ceil_div(wanted, row_blocks));
   const Index pieces = row_blocks * panel_groups;
   const Index width = Panels<T>(g.n).width();
   const auto block = [&](Index piece) {
@@ -441,6 +471,7 @@ void gemm_split_k(const Gemm<T>& g) {
     if (in_place) {
       job.b = b;
       job.ldb = g.ldb;
+      job.copy_b = Panels<T>(g.n).count > 1 && g.m >= 64;
     } else {
       T* packed = local.take<T>(gemm_packed_size<T>(g.n, job.k));
       gemm_pack<T>(g.n, job.k, b, g.ldb, g.transpose_b, packed);
@@ -448,7 +479,9 @@ void gemm_split_k(const Gemm<T>& g) {
     }
     job.c = partial + chunk * g.m * g.n;
     job.ldc = g.n;
-    gemm_block<T>(job, 0, g.m, 0, Panels<T>(g.n).count);
+    const Index row_blocks = ceil_div(g.m, block_rows<T>(512));
+    for (Index i = 0; i < row_blocks; ++i)
+      gemm_block<T>(job, g.m * i / row_blocks, g.m * (i + 1) / row_blocks, 0, Panels<T>(g.n).count);
   });
   sum_partials<T>(partial, chunks, g.m, g.n, g.c, g.ldc, g.accumulate, g.epilogue);
 }

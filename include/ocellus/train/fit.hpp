@@ -108,7 +108,6 @@ Tensor class_weights(const Dataset& dataset, Index classes, ClassWeighting weigh
 #include <malloc.h>
 #endif
 
-#include <ocellus/autograd/backward.hpp>
 #include <ocellus/core/error.hpp>
 #include <ocellus/core/log.hpp>
 #include <ocellus/io/file.hpp>
@@ -123,6 +122,7 @@ Tensor class_weights(const Dataset& dataset, Index classes, ClassWeighting weigh
 #include <ocellus/pipeline/model.hpp>
 #include <ocellus/pipeline/preprocessor_config.hpp>
 #include <ocellus/runtime/clock.hpp>
+#include <ocellus/train/training_step.hpp>
 #include <ocellus/train/checkpoint.hpp>
 
 namespace ocellus {
@@ -240,7 +240,11 @@ class Run {
         dataset_(std::make_shared<CachedDataset>(std::move(dataset), options.cache_bytes)),
         parameters_(network.parameters()),
         optimizer_(decay_groups(parameters_),
-                   AdamWOptions{.learning_rate = options.learning_rate, .weight_decay = options.weight_decay}) {
+                   AdamWOptions{.learning_rate = options.learning_rate, .weight_decay = options.weight_decay}),
+        training_step_(
+            parameters_,
+            [this](const Tensor& images, const BasicTensor<std::int64_t>& labels) { return losses(images, labels); },
+            options.seed) {
     check();
     complete_preprocess();
     loader_.emplace(dataset_, loader_options());
@@ -335,13 +339,13 @@ class Run {
     return o;
   }
 
-  LossTerms losses(const Batch& batch) const {
+  LossTerms losses(const Tensor& images, const BasicTensor<std::int64_t>& labels) const {
     LossTerms loss;
-    Tensor logits = network_.forward(batch.images);
-    if (segments_) logits = resize(logits, Size2(batch.labels.dim(1), batch.labels.dim(2)));
-    loss.add("cross_entropy", cross_entropy(logits, batch.labels, cross_entropy_));
+    Tensor logits = network_.forward(images);
+    if (segments_) logits = resize(logits, Size2(labels.dim(1), labels.dim(2)));
+    loss.add("cross_entropy", cross_entropy(logits, labels, cross_entropy_));
     if (options_.dice_weight > 0) {
-      loss.add("dice", dice_loss(logits, batch.labels, DiceOptions{.ignore_index = cross_entropy_.ignore_index}),
+      loss.add("dice", dice_loss(logits, labels, DiceOptions{.ignore_index = cross_entropy_.ignore_index}),
                options_.dice_weight);
     }
     return loss;
@@ -349,15 +353,11 @@ class Run {
 
   void one_step(TrainProgress& progress) {
     const Batch batch = loader_->next();
-    const Training training(options_.seed, static_cast<std::uint32_t>(step_));
-    optimizer_.zero_grad();
     keep_buffers();
-    const LossTerms loss = losses(batch);
-    const Tensor total = loss.total();
-    progress.loss = static_cast<double>(total.item());
+    const LossTerms loss = training_step_.run(batch.images, batch.labels, static_cast<std::uint32_t>(step_));
+    progress.loss = static_cast<double>(loss.total().item());
     double norm = 0;
     if (std::isfinite(progress.loss)) {
-      backward(total);
       const double most = options_.clip_norm > 0 ? options_.clip_norm : INFINITY;
       norm = clip_grad_norm(parameters_, most);
     }
@@ -493,6 +493,7 @@ class Run {
   std::shared_ptr<const Dataset> dataset_;
   std::vector<NamedParameter> parameters_;
   AdamW optimizer_;
+  TrainingStep training_step_;
   std::vector<Tensor> buffers_;  // as they were before the step
   std::optional<Ema> ema_;
   std::optional<Loader> loader_;
