@@ -102,8 +102,26 @@ TEST_CASE("layers") {
         [](const nn::GroupNorm& l, const Tensor& x) { return group_norm<float>(x, l.groups, l.weight, l.bias, l.eps); });
   layer("BatchNorm2d", nn::BatchNorm2d(5), {{2, 3, 4, 5}, {2, 3, 4, 5}, "weight(5) bias(5) running_mean(5) running_var(5) num_batches_tracked()", {}, ""},
         [](const nn::BatchNorm2d& l, const Tensor& x) { return batch_norm<float>(x, l.weight, l.bias, l.running_mean, l.running_var, l.num_batches_tracked); });
+  layer("Activation", nn::Activation(Act::relu6), {{2, 3}, {2, 3}, "", {}, ""}, [](const nn::Activation&, const Tensor& x) { return relu6(x); });
+  layer("MaxPool2d", nn::MaxPool2d({.kernel_size = 2}), {{2, 5, 4, 3}, {2, 2, 2, 3}, "", {2, 1, 4, 3}, "max_pool2d: the window must fit into the padded image; got x=(2, 1, 4, 3)"},
+        [](const nn::MaxPool2d&, const Tensor& x) { return max_pool2d(x, {.kernel_size = 2}); });
   layer("Dropout", nn::Dropout(0.5), {{2, 3}, {2, 3}, "", {}, ""}, [](const nn::Dropout&, const Tensor& x) { return x; });
   layer("StochasticDepth", nn::StochasticDepth(0.5), {{2, 3}, {2, 3}, "", {}, ""}, [](const nn::StochasticDepth&, const Tensor& x) { return x; });
+}
+
+TEST_CASE("Sequential") {
+  const nn::Linear first(4, 6), last(6, 3);
+  nn::Sequential inner;
+  inner.append(last);
+  nn::Sequential list;
+  list.append(first).append(nn::Activation(Act::tanh)).append(inner);
+  layer("Sequential", list, {{2, 4}, {2, 3}, "0.weight(6, 4) 0.bias(6) 2.0.weight(3, 6) 2.0.bias(3)", {2, 5}, "0 | linear: last axis of x must equal in_features; got x=(2, 5), weight=(6, 4), bias=(6)"},
+        [&](const nn::Sequential&, const Tensor& x) { return last(tanh(first(x))); });
+  nn::Sequential copy = list;
+  (*named_parameters(copy)[0].parameter)[0] += 1;
+  CHECK((*named_parameters(copy)[0].parameter)[0] == (*named_parameters(list)[0].parameter)[0] + 1);
+  const Tensor x = random_tensor<float>({2, 4}, 1);
+  CHECK(max_difference(nn::Sequential()(x), x) == 0);
 }
 
 TEST_CASE("Embedding") {

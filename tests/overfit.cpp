@@ -51,6 +51,31 @@ const Family families[] = {
      {12, 12, 16, 3},
      3e-3,
      "vit.encoder.layer.0.attention.attention.query.weight"},
+    {"resnet",
+     R"({"model_type": "resnet", "variant": "resnet18", "depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 12, 16],
+         "num_labels": 4})",
+     {8, 32, 40, 3},
+     3e-3,
+     "layer2.0.downsample.0.weight"},
+    {"resnet with bottlenecks",
+     R"({"model_type": "resnet", "variant": "resnet50", "depths": [1, 2, 1, 1], "hidden_sizes": [4, 4, 6, 8],
+         "num_labels": 4})",
+     {8, 32, 40, 3},
+     3e-3,
+     "layer1.0.conv3.weight"},
+    {"vgg",
+     R"({"model_type": "vgg", "variant": "vgg11", "depths": [1, 1, 1, 1, 1], "hidden_sizes": [8, 8, 12, 16, 16],
+         "classifier_size": 32, "classifier_dropout_prob": 0, "num_labels": 4})",
+     {8, 40, 32, 3},
+     1e-3,
+     "features.3.weight"},
+    {"mobilenet_v2",
+     R"({"model_type": "mobilenet_v2", "variant": "mobilenet_v2", "stem_size": 8,
+         "expansions": [1, 6, 6, 6, 6, 6, 6], "hidden_sizes": [4, 6, 8, 8, 8, 8, 12], "depths": [1, 1, 1, 2, 1, 1, 1],
+         "last_size": 32, "classifier_dropout_prob": 0, "num_labels": 4})",
+     {8, 40, 32, 3},
+     1e-2,
+     "features.2.conv.1.0.weight"},
     {"segformer",
      R"({"model_type": "segformer", "hidden_sizes": [16, 16, 24, 32], "depths": [1, 1, 1, 1],
          "num_attention_heads": [1, 2, 3, 4], "sr_ratios": [4, 2, 1, 1], "mlp_ratios": [2, 2, 2, 2],
@@ -135,7 +160,7 @@ class Learner {
       for (float g : gradient) norm += static_cast<double>(g) * static_cast<double>(g);
       norm = std::sqrt(norm);
       if (norm == 0) continue;  // it will not move
-      const double length = std::clamp(3e-4 / norm, 1e-2, 1e-1);
+      const double length = std::clamp(3e-5 / norm, 1e-3, 1e-1);
       const auto loss_at = [&](double distance) {
         const float step = static_cast<float>(distance / norm);
         for (Index i = 0; i < held.numel(); ++i) (*p.parameter)[i] = held[i] + step * gradient[i];

@@ -4,6 +4,9 @@
 #include <ocellus/models/config.hpp>
 #include <ocellus/models/lenet.hpp>
 #include <ocellus/models/mlp.hpp>
+#include <ocellus/models/mobilenet_v2.hpp>
 #include <ocellus/models/network.hpp>
+#include <ocellus/models/resnet.hpp>
 #include <ocellus/models/segformer.hpp>
+#include <ocellus/models/vgg.hpp>
 #include <ocellus/models/vit.hpp>

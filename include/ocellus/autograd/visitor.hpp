@@ -59,6 +59,12 @@ class Visitor {
     value(module);
   }
 
+  // Called by a module whose children have numbers for names.
+  template <class M>
+  void items(std::vector<M>& modules) {
+    value(modules);
+  }
+
   // Called by the macro line of a module with its fields' names and the fields.
   template <class... F>
   void fields([[maybe_unused]] const char* names, F&... members) {

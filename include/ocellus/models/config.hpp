@@ -17,6 +17,18 @@ double rate(const Json& json, std::string_view key, double fallback);
 std::vector<Index> integers(const Json& json, std::string_view key, const std::vector<Index>& fallback, Index low, Index high,
                             bool any_length = false);
 
+// Of the configurations in `known` the one whose name stands in "variant".
+template <class Config>
+const Config& variant(const Json& json, const std::vector<Config>& known) {
+  const std::string name = json.get<std::string>("variant");
+  std::string names;
+  for (const Config& c : known) {
+    if (c.variant == name) return c;
+    names += (names.empty() ? "" : ", ") + c.variant;
+  }
+  json.at("variant").fail("\"" + name + "\" is not a variant that the library has (" + names + ")");
+}
+
 // The hub's name of an activation: "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish".
 Act activation(const Json& json, std::string_view key, Act fallback);
 const char* name_of(Act act);
@@ -24,7 +36,7 @@ const char* name_of(Act act);
 // Class names from id2label, or "LABEL_0"… from num_labels; the hub's default is two classes.
 std::vector<std::string> labels(const Json& json);
 std::vector<std::string> default_labels(Index count);
-// id2label and label2id.
+// num_labels, id2label and label2id.
 void write_labels(JsonWriter& json, const std::vector<std::string>& labels);
 
 }  // namespace ocellus::config
@@ -104,7 +116,7 @@ OCELLUS_FN std::vector<std::string> labels(const Json& json) {
 }
 
 OCELLUS_FN void write_labels(JsonWriter& json, const std::vector<std::string>& labels) {
-  json.key("id2label").begin_object();
+  json.field("num_labels", labels.size()).key("id2label").begin_object();
   for (std::size_t i = 0; i < labels.size(); ++i) json.field(std::to_string(i), labels[i]);
   json.end_object();
   json.key("label2id").begin_object();

@@ -40,7 +40,8 @@ class Network {
 
 // Builds the architecture that config.json names, with weights of zero under SkipInit. Throws ConfigError for an unknown model_type.
 std::unique_ptr<Network> make_network(const Json& config);
-// Builds a named variant with fresh weights: "segformer-b0"…"segformer-b5", "vit-tiny"…"vit-huge", "lenet", "mlp".
+// Builds a named variant with fresh weights: "segformer-b0"…"segformer-b5", "vit-tiny"…"vit-huge", "resnet18"…"resnet152",
+// "vgg11"…"vgg19_bn", "mobilenet_v2", "lenet", "mlp".
 // `size`: the image side that models with learned positions or flattened maps are built for.
 std::unique_ptr<Network> make_network(const std::string& variant, const std::vector<std::string>& labels, Index channels, Size2 size,
                                       Index ignore_index);
@@ -53,7 +54,10 @@ std::vector<std::string> network_variants();
 #include <ocellus/core/error.hpp>
 #include <ocellus/models/lenet.hpp>
 #include <ocellus/models/mlp.hpp>
+#include <ocellus/models/mobilenet_v2.hpp>
+#include <ocellus/models/resnet.hpp>
 #include <ocellus/models/segformer.hpp>
+#include <ocellus/models/vgg.hpp>
 #include <ocellus/models/vit.hpp>
 
 namespace ocellus {
@@ -72,32 +76,39 @@ struct Traits<SegFormer> {
   static Index channels(const Config& c) { return c.num_channels; }
   static Index ignore_index(const Config& c) { return c.semantic_loss_ignore_index; }
 };
+// What the classifiers share. They use every key of their checkpoints unless they say otherwise.
+template <class C>
+struct Classifier {
+  using Config = C;
+  static constexpr Task task = Task::classify;
+  static constexpr std::span<const IgnoredKey> ignored{};
+  static Index channels(const Config& c) { return c.num_channels; }
+  static Index ignore_index(const Config&) { return -1; }
+};
 template <>
-struct Traits<ViT> {
-  using Config = ViTConfig;
+struct Traits<ViT> : Classifier<ViTConfig> {
   static constexpr const char* model_type = "vit";
-  static constexpr Task task = Task::classify;
   static constexpr IgnoredKey ignored[] = {{"vit.pooler.*", "the classifier reads [CLS] itself"}};
-  static Index channels(const Config& c) { return c.num_channels; }
-  static Index ignore_index(const Config&) { return -1; }
 };
 template <>
-struct Traits<LeNet> {
-  using Config = LeNetConfig;
+struct Traits<ResNet> : Classifier<ResNetConfig> {
+  static constexpr const char* model_type = "resnet";
+};
+template <>
+struct Traits<VGG> : Classifier<VGGConfig> {
+  static constexpr const char* model_type = "vgg";
+};
+template <>
+struct Traits<MobileNetV2> : Classifier<MobileNetV2Config> {
+  static constexpr const char* model_type = "mobilenet_v2";
+};
+template <>
+struct Traits<LeNet> : Classifier<LeNetConfig> {
   static constexpr const char* model_type = "lenet";
-  static constexpr Task task = Task::classify;
-  static constexpr std::span<const IgnoredKey> ignored{};
-  static Index channels(const Config& c) { return c.num_channels; }
-  static Index ignore_index(const Config&) { return -1; }
 };
 template <>
-struct Traits<Mlp> {
-  using Config = MlpConfig;
+struct Traits<Mlp> : Classifier<MlpConfig> {
   static constexpr const char* model_type = "mlp";
-  static constexpr Task task = Task::classify;
-  static constexpr std::span<const IgnoredKey> ignored{};
-  static Index channels(const Config& c) { return c.num_channels; }
-  static Index ignore_index(const Config&) { return -1; }
 };
 
 template <class M>
@@ -140,7 +151,8 @@ constexpr Architecture architecture() {
 
 // In a function, not at namespace scope: only programs that open models by name compile every architecture.
 OCELLUS_FN std::span<const Architecture> architectures() {
-  static constexpr Architecture list[] = {architecture<SegFormer>(), architecture<ViT>(), architecture<LeNet>(), architecture<Mlp>()};
+  static constexpr Architecture list[] = {architecture<SegFormer>(), architecture<ViT>(), architecture<ResNet>(), architecture<VGG>(),
+                                          architecture<MobileNetV2>(), architecture<LeNet>(), architecture<Mlp>()};
   return list;
 }
 
@@ -168,6 +180,14 @@ std::unique_ptr<Network> make_vit(const Request& r) {
   c.image_size = r.size;
   return std::make_unique<NetworkOf<ViT>>(c);
 }
+// Models of convolutions up to a mean over the pixels, built for no size.
+template <class M, auto Make>
+std::unique_ptr<Network> make_convolutional(const Request& r) {
+  auto c = Make();
+  c.labels = r.labels;
+  c.num_channels = r.channels;
+  return std::make_unique<NetworkOf<M>>(c);
+}
 OCELLUS_FN std::unique_ptr<Network> make_lenet(const Request& r) {
   if (r.size.h != r.size.w) throw UsageError("lenet: pictures must be square; got " + r.size.str());
   return std::make_unique<NetworkOf<LeNet>>(LeNetConfig{.num_channels = r.channels, .image_size = r.size.h, .labels = r.labels});
@@ -188,7 +208,22 @@ OCELLUS_FN std::span<const Variant> variants() {
     {"segformer-b4", make_segformer<SegFormerConfig::b4>}, {"segformer-b5", make_segformer<SegFormerConfig::b5>},
     {"vit-tiny", make_vit<ViTConfig::tiny>},               {"vit-small", make_vit<ViTConfig::small>},
     {"vit-base", make_vit<ViTConfig::base>},               {"vit-large", make_vit<ViTConfig::large>},
-    {"vit-huge", make_vit<ViTConfig::huge>},               {"lenet", make_lenet},
+    {"vit-huge", make_vit<ViTConfig::huge>},
+    {"resnet18", make_convolutional<ResNet, ResNetConfig::resnet18>},
+    {"resnet34", make_convolutional<ResNet, ResNetConfig::resnet34>},
+    {"resnet50", make_convolutional<ResNet, ResNetConfig::resnet50>},
+    {"resnet101", make_convolutional<ResNet, ResNetConfig::resnet101>},
+    {"resnet152", make_convolutional<ResNet, ResNetConfig::resnet152>},
+    {"vgg11", make_convolutional<VGG, VGGConfig::vgg11>},
+    {"vgg13", make_convolutional<VGG, VGGConfig::vgg13>},
+    {"vgg16", make_convolutional<VGG, VGGConfig::vgg16>},
+    {"vgg19", make_convolutional<VGG, VGGConfig::vgg19>},
+    {"vgg11_bn", make_convolutional<VGG, VGGConfig::vgg11_bn>},
+    {"vgg13_bn", make_convolutional<VGG, VGGConfig::vgg13_bn>},
+    {"vgg16_bn", make_convolutional<VGG, VGGConfig::vgg16_bn>},
+    {"vgg19_bn", make_convolutional<VGG, VGGConfig::vgg19_bn>},
+    {"mobilenet_v2", make_convolutional<MobileNetV2, MobileNetV2Config::mobilenet_v2>},
+    {"lenet", make_lenet},
     {"mlp", make_mlp}};
   return list;
 }

@@ -4,7 +4,6 @@
 // does not use the configuration's layer_norm_eps.
 #pragma once
 
-#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
@@ -275,7 +274,7 @@ OCELLUS_FN SegFormer::SegFormer(const Config& c) : segformer(c), decode_head(c),
     if (w.rank() == 4) {
       const bool depthwise = w.dim(3) == 1;
       const Index fan_out = w.dim(1) * w.dim(2) * (depthwise ? 1 : w.dim(0));
-      init::normal(w, std::sqrt(2.0f / static_cast<float>(fan_out)));
+      init::fan_out_normal(w, fan_out);
     }
     if (p.name.ends_with("bias")) init::zeros(w);
   }

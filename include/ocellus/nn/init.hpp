@@ -34,6 +34,8 @@ void normal(Parameter& p, float standard_deviation);
 void truncated_normal(Parameter& p, float standard_deviation);
 // Uniform in ±1/√fan_in, PyTorch's start of Linear and Conv2d weights and biases.
 void fan_in_uniform(Parameter& p, Index fan_in);
+// Normal with variance 2 / fan_out, which keeps the size of gradients through a ReLU (He et al., 2015).
+void fan_out_normal(Parameter& p, Index fan_out);
 
 }  // namespace init
 }  // namespace ocellus
@@ -81,6 +83,7 @@ OCELLUS_FN void fan_in_uniform(Parameter& p, Index fan_in) {
   const float bound = fan_in > 0 ? 1.0f / std::sqrt(static_cast<float>(fan_in)) : 0.0f;
   uniform(p, -bound, bound);
 }
+OCELLUS_FN void fan_out_normal(Parameter& p, Index fan_out) { normal(p, std::sqrt(2.0f / static_cast<float>(fan_out))); }
 
 }  // namespace init
 }  // namespace ocellus

@@ -124,8 +124,15 @@ OCELLUS_FN void write_preprocessor(JsonWriter& json, const Preprocess& p) {
 
 OCELLUS_FN Preprocess default_preprocess(const Json& config) {
   Preprocess p;
-  if (config.get<std::string>("model_type", "") == "segformer") {
+  const std::string type = config.get<std::string>("model_type", "");
+  if (type == "segformer") {
     p.size = 512;
+    return p;
+  }
+  if (type == "resnet" || type == "vgg" || type == "mobilenet_v2") {
+    p.resize = ResizePolicy::shortest_edge;
+    p.shortest_edge = 256;
+    p.do_center_crop = true;
     return p;
   }
   p.mean = p.std = {0.5f, 0.5f, 0.5f};
