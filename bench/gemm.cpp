@@ -1,52 +1,28 @@
-// Matrix products and convolutions: best and median GFLOP/s, and the share of what the cores can do at most. That limit
-// is a loop of fused multiply-adds in registers with the same instruction set, run right behind every millisecond of
-// work: a processor that lowers its clock under wide vectors has then the same clock for both. The share is the median
-// of these pairs; the last line gives the loop's highest rate. One thread: CPU time; more: wall time.
+// Matrix products and convolutions: best and median GFLOP/s, and the share of what the cores can do at most (peak.hpp),
+// measured behind every millisecond of work. The share is the median of these pairs; the last line gives the highest peak.
 // Usage: bench_gemm [threads]
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
-#include <new>
 #include <vector>
 
 #include <ocellus/kernels.hpp>
 #include <ocellus/runtime.hpp>
+
+#include "gemm_shapes.hpp"
+#include "memory.hpp"
+#include "peak.hpp"
 
 namespace {
 
 using ocellus::Act;
 using ocellus::Index;
 using ocellus::kernels::table;
-
-double now() {
-  if (ocellus::num_threads() == 1) {
-    timespec time{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-  }
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+using bench::Numbers;
+using bench::numbers;
 
 double highest_peak = 0;
-
-// GFLOP/s of the loop on all threads together, once, for about 30 microseconds.
-double peak() {
-  const int threads = ocellus::num_threads();
-  std::vector<double> operations(static_cast<std::size_t>(threads));
-  const double start = now();
-  ocellus::run_pieces(
-      threads,
-      [](void* context, Index piece) { static_cast<double*>(context)[piece] = table<float>().fma_loop(8000); },
-      operations.data());
-  double sum = 0;
-  for (double n : operations) sum += n;
-  const double rate = sum / (now() - start) * 1e-9;
-  highest_peak = std::max(highest_peak, rate);
-  return rate;
-}
 
 double median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
@@ -60,10 +36,12 @@ void report(const char* name, double flops, F&& f) {
   std::vector<double> rates;
   std::vector<double> shares;
   for (int i = 0; i < 60; ++i) {
-    const double start = now();
+    const double start = bench::now();
     for (long k = 0; k < repeats; ++k) f();
-    rates.push_back(flops * static_cast<double>(repeats) / (now() - start) * 1e-9);
-    shares.push_back(rates.back() / peak());
+    rates.push_back(flops * static_cast<double>(repeats) / (bench::now() - start) * 1e-9);
+    const double peak = bench::peak_gflops(1);
+    highest_peak = std::max(highest_peak, peak);
+    shares.push_back(rates.back() / peak);
   }
   std::printf("%-40s %7.1f best %7.1f median GFLOP/s  %3.0f %% of the peak beside it\n", name,
               *std::max_element(rates.begin(), rates.end()), median(rates), 100 * median(shares));
@@ -74,22 +52,6 @@ void check(double is, double expected, const char* name) {
   if (std::abs(is - expected) <= 1e-4 * (1 + std::abs(expected))) return;
   std::printf("%s: wrong result: %g, expected %g\n", name, is, expected);
   std::exit(1);
-}
-
-// As a tensor's memory: 64-byte aligned.
-template <class T>
-struct Aligned {
-  using value_type = T;
-  T* allocate(std::size_t n) { return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{64})); }
-  void deallocate(T* p, std::size_t) { ::operator delete (p, std::align_val_t{64}); }
-  friend bool operator==(Aligned, Aligned) { return true; }
-};
-using Numbers = std::vector<float, Aligned<float>>;
-
-Numbers numbers(Index n) {
-  Numbers v(static_cast<std::size_t>(n));
-  for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<float>(i % 17) * 0.125f - 1;
-  return v;
 }
 
 // mode: 'p' packed B with bias and ReLU, 'n' and 't' B given as it is or transposed, 'w' Aᵀ B (the gradient of a
@@ -194,11 +156,8 @@ int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   ocellus::set_num_threads(argc > 1 ? std::atoi(argv[1]) : 1);
   std::printf("%s, %d thread(s)\n", table<float>().instruction_set, ocellus::num_threads());
-  const Index packed[][3] = {{1024, 1024, 1024}, {16384, 32, 32},  {4096, 256, 64}, {1024, 640, 160},
-                             {256, 1024, 256},   {256, 256, 1024}, {197, 768, 768}, {197, 3072, 768},
-                             {197, 768, 3072},   {1, 1000, 2048},  {3136, 64, 576}, {37, 45, 33}};
   product(512, 32, 32, 'p');
-  for (const auto& s : packed) product(s[0], s[1], s[2], 'p');
+  for (const bench::GemmShape& s : bench::gemm_shapes) product(s.m, s.n, s.k, 'p');
   product(1024, 1024, 1024, 'n');
   product(4096, 256, 64, 't');
   product(1, 1000, 2048, 't');
