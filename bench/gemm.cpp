@@ -1,57 +1,21 @@
-// Matrix products and convolutions: best and median GFLOP/s, and the share of what the cores can do at most (peak.hpp),
-// measured behind every millisecond of work. The share is the median of these pairs; the last line gives the highest peak.
+// Matrix products and convolutions: best and median GFLOP/s, and the share of what the cores can do at most. That limit
+// is a loop of fused multiply-adds in registers with the same instruction set, run right behind every millisecond of
+// work: a processor that lowers its clock under wide vectors has then the same clock for both. The share is the median
+// of these pairs; the last line gives the loop's highest rate. One thread: CPU time; more: wall time.
 // Usage: bench_gemm [threads]
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <vector>
-
-#include <ocellus/kernels.hpp>
-#include <ocellus/runtime.hpp>
-
 #include "gemm_shapes.hpp"
-#include "memory.hpp"
-#include "peak.hpp"
+#include "measure.hpp"
 
 namespace {
 
+using namespace bench;
 using ocellus::Act;
-using ocellus::Index;
-using ocellus::kernels::table;
-using bench::Numbers;
-using bench::numbers;
-
-double highest_peak = 0;
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
-  return values[values.size() / 2];
-}
 
 template <class F>
 void report(const char* name, double flops, F&& f) {
-  f();
-  const long repeats = std::max(1L, static_cast<long>(2e8 / flops));
-  std::vector<double> rates;
-  std::vector<double> shares;
-  for (int i = 0; i < 60; ++i) {
-    const double start = bench::now();
-    for (long k = 0; k < repeats; ++k) f();
-    rates.push_back(flops * static_cast<double>(repeats) / (bench::now() - start) * 1e-9);
-    const double peak = bench::peak_gflops(1);
-    highest_peak = std::max(highest_peak, peak);
-    shares.push_back(rates.back() / peak);
-  }
-  std::printf("%-40s %7.1f best %7.1f median GFLOP/s  %3.0f %% of the peak beside it\n", name,
-              *std::max_element(rates.begin(), rates.end()), median(rates), 100 * median(shares));
-}
-
-// Stops the program where a product is wrong.
-void check(double is, double expected, const char* name) {
-  if (std::abs(is - expected) <= 1e-4 * (1 + std::abs(expected))) return;
-  std::printf("%s: wrong result: %g, expected %g\n", name, is, expected);
-  std::exit(1);
+  const Rate rate = measure(flops, 60, f);
+  std::printf("%-40s %7.1f best %7.1f median GFLOP/s  %3.0f %% of the peak beside it\n", name, rate.best, rate.median,
+              100 * rate.share);
 }
 
 // mode: 'p' packed B with bias and ReLU, 'n' and 't' B given as it is or transposed, 'w' Aᵀ B (the gradient of a
@@ -157,7 +121,7 @@ int main(int argc, char** argv) {
   ocellus::set_num_threads(argc > 1 ? std::atoi(argv[1]) : 1);
   std::printf("%s, %d thread(s)\n", table<float>().instruction_set, ocellus::num_threads());
   product(512, 32, 32, 'p');
-  for (const bench::GemmShape& s : bench::gemm_shapes) product(s.m, s.n, s.k, 'p');
+  for (const GemmShape& s : gemm_shapes) product(s.m, s.n, s.k, 'p');
   product(1024, 1024, 1024, 'n');
   product(4096, 256, 64, 't');
   product(1, 1000, 2048, 't');

@@ -23,12 +23,12 @@
 #endif
 
 #include "../gemm_shapes.hpp"
-#include "../memory.hpp"
-#include "../peak.hpp"
+#include "../measure.hpp"
 
 namespace {
 
 using bench::GemmShape;
+using bench::median;
 using bench::Numbers;
 using ocellus::Index;
 
@@ -144,12 +144,6 @@ std::vector<Engine> find_engines(int threads) {
   return engines;
 }
 
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 // Threads of one engine spin for a while behind its work; the next one starts when they sleep.
 void pause() {
   if (ocellus::num_threads() == 1) return;
@@ -189,7 +183,7 @@ Outcome compare(const GemmShape& shape, const std::vector<Engine>& engines, int 
       const double start = bench::now();
       for (long k = 0; k < repeats; ++k) calls[i]();
       rates[i].push_back(1e-9 * shape.flops() * static_cast<double>(repeats) / (bench::now() - start));
-      if (i == 0) shares.push_back(rates[0].back() / bench::peak_gflops());
+      if (i == 0) shares.push_back(rates[0].back() / bench::peak());
     }
   }
 
@@ -207,7 +201,7 @@ Outcome compare(const GemmShape& shape, const std::vector<Engine>& engines, int 
   std::printf("  %5.1f %%  %5.2f %s", 100 * outcome.share, fastest->second, fastest->first.c_str());
   if (shape.matrix_vector()) {
     const double bytes = 4.0 * static_cast<double>(shape.n * shape.k);
-    const double bandwidth = bench::read_gigabytes_per_second(static_cast<std::size_t>(bytes));
+    const double bandwidth = bench::read_bandwidth(static_cast<std::size_t>(bytes));
     std::printf(", %.0f %% of %.0f GB/s read", 100 * median(rates[0]) * bytes / shape.flops() / bandwidth, bandwidth);
   }
   std::printf("\n");

@@ -1,6 +1,5 @@
 // Our side of bench/peers: the line protocol of README.md. Loads a model and its input, writes what is compared, then
 // answers each request with one number.
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -21,7 +20,7 @@
 #include <ocellus/runtime/clock.hpp>
 #include <ocellus/runtime/parallel.hpp>
 
-#include "../peak.hpp"
+#include "../measure.hpp"
 
 using namespace ocellus;
 
@@ -126,7 +125,7 @@ void serve(std::map<std::string, std::string> options) {
     if (request == "run") {
       answer = milliseconds();
     } else if (request == "peak") {
-      answer = bench::peak_gflops();
+      answer = bench::peak();
     } else if (request == "memory") {
       answer = memory.growth();
     } else if (request == "macs") {
