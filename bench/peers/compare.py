@@ -222,13 +222,17 @@ def run_task(task: Task, engines: list[str], options: argparse.Namespace, folder
 
 
 def unmet(result: dict) -> list[str]:
-    """The requirements that do not hold, in words."""
+    """The requirements that do not hold, in words. A training step may need no more memory than eager PyTorch's."""
     ratio = {**result["ratio"], "fastest": result["ratio"][result["fastest"]]}
-    return [
+    words = [
         f"{bar:g} against {what} required, {ratio[what][1]:.3f} reached"
         for what, bar in result["required"].items()
         if ratio[what][1] < bar
     ]
+    memory = result["memory_mib"]
+    if result["mode"] == "train" and "eager" in memory and memory[OURS] > memory["eager"]:
+        words.append(f"at most {memory['eager']:.0f} MiB above loading required, {memory[OURS]:.0f} needed")
+    return words
 
 
 def machine() -> dict:
