@@ -2,7 +2,7 @@
 // Eigen, interleaved, after comparing the results. Engines with a call for packed weights get them packed beforehand.
 // oneDNN takes part where CMake found it, the BLAS libraries where the loader finds them: they define the same names, so
 // each is loaded into a scope of its own.
-// Usage: bench_peers_gemm [threads = 1] [rounds = 15]
+// Usage: bench_peers_gemm [threads = 1] [rounds = 15] [engine...]      only these beside ours
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -208,8 +208,11 @@ Outcome compare(const GemmShape& shape, const std::vector<Engine>& engines, int 
   return outcome;
 }
 
-void run(int threads, int rounds) {
-  const std::vector<Engine> engines = find_engines(threads);
+void run(int threads, int rounds, const std::vector<std::string>& names) {
+  std::vector<Engine> engines = find_engines(threads);
+  const auto unwanted = [&](const Engine& e) { return std::find(names.begin(), names.end(), e.name) == names.end(); };
+  if (!names.empty()) engines.erase(std::remove_if(engines.begin() + 1, engines.end(), unwanted), engines.end());
+  if (engines.size() < 2) throw std::runtime_error("there is no engine to compare with");
   std::printf("%d thread(s), %d rounds; GFLOP/s best and median of each engine, ours as a share of the peak beside it,\n"
               "our speed / that of the fastest other engine (median of the rounds)\n%15s",
               threads, rounds, "");
@@ -242,7 +245,8 @@ void run(int threads, int rounds) {
 int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   try {
-    run(argc > 1 ? std::atoi(argv[1]) : 1, argc > 2 ? std::atoi(argv[2]) : 15);
+    const std::vector<std::string> names(argv + std::min(argc, 3), argv + argc);
+    run(argc > 1 ? std::atoi(argv[1]) : 1, argc > 2 ? std::atoi(argv[2]) : 15, names);
     return 0;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "%s\n", e.what());
