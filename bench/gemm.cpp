@@ -3,6 +3,7 @@
 // work: a processor that lowers its clock under wide vectors has then the same clock for both. The share is the median
 // of these pairs; the last line gives the loop's highest rate. One thread: CPU time; more: wall time.
 // Usage: bench_gemm [threads]
+#include "gemm_shapes.hpp"
 #include "measure.hpp"
 
 namespace {
@@ -119,11 +120,8 @@ int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   ocellus::set_num_threads(argc > 1 ? std::atoi(argv[1]) : 1);
   std::printf("%s, %d thread(s)\n", table<float>().instruction_set, ocellus::num_threads());
-  const Index packed[][3] = {{1024, 1024, 1024}, {16384, 32, 32},  {4096, 256, 64}, {1024, 640, 160},
-                             {256, 1024, 256},   {256, 256, 1024}, {197, 768, 768}, {197, 3072, 768},
-                             {197, 768, 3072},   {1, 1000, 2048},  {3136, 64, 576}, {37, 45, 33}};
   product(512, 32, 32, 'p');
-  for (const auto& s : packed) product(s[0], s[1], s[2], 'p');
+  for (const GemmShape& s : gemm_shapes) product(s.m, s.n, s.k, 'p');
   product(1024, 1024, 1024, 'n');
   product(4096, 256, 64, 't');
   product(1, 1000, 2048, 't');

@@ -1,15 +1,21 @@
-"""Times SegFormer-B0 in Ocellus and in PyTorch, interleaved, after comparing what both compute.
+"""Times one network in Ocellus and in other engines, interleaved, after comparing what they compute.
 
-Both sides are processes that speak the line protocol of README.md. Every round asks each of them for one run, in an
-order that rotates; the ratio of a round is PyTorch's time divided by ours, and the result is the median of the rounds
-with its quartiles. The exit code is 1 if outputs differ or, with --require, if the median is below what is required.
+Every engine is a process that speaks the line protocol of README.md. A round asks each of them for one run, in an order
+that rotates; the ratio of a round is the other engine's time divided by ours, and the result is the median of the
+rounds with its quartiles. The exit code is 1 if outputs differ or, with --require, if a required ratio is not met.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import datetime
+import importlib.metadata
 import json
+import math
 import os
+import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,31 +25,42 @@ from pathlib import Path
 
 import numpy as np
 
-PEER = Path(__file__).with_name("torch_segformer.py")
-PEER_LAYOUTS = ("eager", "channels_last")
 OURS = "ocellus"
-# What "the same result" means before anything is timed: the logits as in the parity check, the losses of three
-# training steps as far as float32 and AdamW's division by small numbers let them agree.
-LOGIT_TOLERANCE = 1e-4
-LOSS_TOLERANCE = 1e-3
-# The order within a round rotates, and each side's threads get this long to fall asleep before the other one starts.
+PYTORCH = ("eager", "channels_last", "compile")
+INFERENCE_ENGINES = (*PYTORCH, "onnxruntime", "openvino")
+TRAINING_ENGINES = ("eager", "channels_last")
+PACKAGES = ("torch", "torchvision", "transformers", "onnxruntime", "openvino")
+# Above this nothing is timed: another result is another computation.
+TOLERANCE = 1e-3
+# The order within a round rotates, and each engine's threads get this long to fall asleep before the next one starts.
 PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class Task:
-    name: str
     mode: str
-    height: int
-    width: int
+    model: str
+    size: int
     batch: int
-    required_ratio: float
+    labels: int
+    required: dict[str, float]  # median ratio against "fastest" of the engines, or against one of them
+    optimizer: str = "adamw"
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.mode} {self.size}x{self.size} batch {self.batch}"
 
 
-TASKS = {
-    "infer": Task("SegFormer-B0 inference", "infer", 512, 512, 1, 1.5),
-    "train": Task("SegFormer-B0 training step", "train", 256, 256, 4, 1.0),
-}
+TASKS = (
+    Task("infer", "segformer-b0", 512, 1, 19, {"fastest": 1.5, "eager": 3}),
+    Task("infer", "segformer-b2", 512, 1, 19, {"fastest": 1.5, "eager": 3}),
+    Task("infer", "vit-base", 224, 1, 1000, {"fastest": 1}),
+    Task("infer", "resnet50", 224, 1, 1000, {"fastest": 1.1}),
+    Task("infer", "vgg16", 224, 1, 1000, {"fastest": 1.1}),
+    Task("infer", "mobilenet_v2", 224, 1, 1000, {"fastest": 1}),
+    Task("train", "segformer-b0", 256, 4, 19, {"eager": 2}),
+    Task("train", "vit-small", 224, 8, 1000, {"eager": 1.25}),
+    Task("train", "resnet18", 64, 16, 1000, {"eager": 1.25}, optimizer="sgd"),
+)
 
 
 class PeerError(Exception):
@@ -51,22 +68,22 @@ class PeerError(Exception):
 
 
 class Peer:
-    """A process of the line protocol: ready after construction, one `run` at a time."""
+    """A process of the line protocol: answers one request at a time once it is ready."""
 
     def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
         self.name = name
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
         )
+
+    def wait_until_ready(self) -> None:
         answer = self._read()
         if answer != "ready":
-            self.close()
-            raise PeerError(f"{name}: expected 'ready', got '{answer}'")
+            raise PeerError(f"{self.name}: expected 'ready', got '{answer}'")
 
-    def run(self) -> float:
-        """One run; its milliseconds as the peer measured them."""
+    def ask(self, request: str) -> float:
         try:
-            self._process.stdin.write("run\n")
+            self._process.stdin.write(request + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise PeerError(f"{self.name}: ended early") from None
@@ -74,10 +91,11 @@ class Peer:
         try:
             return float(answer)
         except ValueError:
-            raise PeerError(f"{self.name}: expected milliseconds, got '{answer}'") from None
+            raise PeerError(f"{self.name}: expected a number for '{request}', got '{answer}'") from None
 
     def close(self) -> None:
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -92,25 +110,32 @@ class Peer:
         return line.strip()
 
 
-def write_problem(task: Task, labels: int, seed: int, folder: Path) -> list[str]:
-    """Writes checkpoint, images and labels; returns the arguments every peer gets, all but --output."""
-    from ocellus_weights_tools.checkpoint import make_config, make_model, random_images, save_checkpoint
+def write_problem(task: Task, seed: int, folder: Path, needs_onnx: bool) -> list[str]:
+    """Writes what is not there yet: checkpoint, images, labels, ONNX file. Returns the arguments that all engines get."""
+    images, labels, onnx = folder / "x.npy", folder / "y.npy", folder / "model.onnx"
+    arguments = ["--model", str(folder / "model"), "--mode", task.mode, "--input", str(images)]
+    if not (folder / "model").exists():
+        from reference import random_images, write_checkpoint
 
-    model = make_model(make_config("segformer-b0", labels), seed)
-    save_checkpoint(model, folder / "model")
-    np.save(folder / "x.npy", random_images((task.batch, task.height, task.width, 3), seed + 1))
-    arguments = ["--model", str(folder / "model"), "--size", f"{task.height}x{task.width}", "--batch", str(task.batch)]
-    arguments += ["--mode", task.mode, "--input", str(folder / "x.npy")]
+        write_checkpoint(task.model, task.labels, seed, folder / "model")
+        np.save(images, random_images((task.batch, task.size, task.size, 3), seed + 1))
     if task.mode == "train":
+        shape = (task.batch, task.size, task.size) if task.model.startswith("segformer") else (task.batch,)
         generator = np.random.default_rng(seed + 2)
-        values = generator.integers(0, labels, (task.batch, task.height, task.width), dtype=np.int64)
-        values[generator.uniform(size=values.shape) < 0.05] = model.config.semantic_loss_ignore_index
-        np.save(folder / "y.npy", values)
-        arguments += ["--labels", str(folder / "y.npy")]
+        values = generator.integers(0, task.labels, shape, dtype=np.int64)
+        if len(shape) > 1:
+            values[generator.uniform(size=shape) < 0.05] = 255  # ignored
+        np.save(labels, values)
+        arguments += ["--labels", str(labels), "--optimizer", task.optimizer]
+    if needs_onnx and not onnx.exists():
+        from reference import write_onnx
+
+        write_onnx(folder / "model", np.load(images), onnx)
     return arguments
 
 
 def relative_difference(task: Task, ours: Path, theirs: Path) -> float:
+    """max |difference| / max |reference| of the logits, or of the losses of three training steps."""
     name = "logits.npy" if task.mode == "infer" else "losses.npy"
     try:
         actual, expected = np.load(ours / name), np.load(theirs / name)
@@ -121,16 +146,24 @@ def relative_difference(task: Task, ours: Path, theirs: Path) -> float:
     return float(np.abs(actual - expected).max() / np.abs(expected).max())
 
 
-def measure(peers: list[Peer], rounds: int, discard: int) -> dict[str, list[float]]:
-    """Milliseconds of every round by peer. Each side's first `discard` runs of a turn only refill its caches."""
-    times: dict[str, list[float]] = {peer.name: [] for peer in peers}
+@dataclass
+class Times:
+    ms: dict[str, list[float]]
+    peak: list[float]  # GFLOP/s of the machine, right behind our run of each round
+
+
+def measure(peers: list[Peer], rounds: int, discard: int) -> Times:
+    """Each engine's first `discard` runs of a turn only refill its caches."""
+    times = Times({peer.name: [] for peer in peers}, [])
     for index in range(rounds):
         start = index % len(peers)
         for peer in peers[start:] + peers[:start]:
             time.sleep(PAUSE_SECONDS)
             for _ in range(discard):
-                peer.run()
-            times[peer.name].append(peer.run())
+                peer.ask("run")
+            times.ms[peer.name].append(peer.ask("run"))
+            if peer.name == OURS:
+                times.peak.append(peer.ask("peak"))
     return times
 
 
@@ -138,50 +171,83 @@ def quartiles(values: list[float] | np.ndarray) -> list[float]:
     return [round(float(value), 4) for value in np.percentile(values, [25, 50, 75])]
 
 
-def run_task(task: Task, options: argparse.Namespace) -> dict:
+def run_task(task: Task, engines: list[str], options: argparse.Namespace, folder: Path) -> dict:
     """One result object; raises PeerError."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "MKL_NUM_THREADS": str(options.threads)}
-    peers: list[Peer] = []
-    with tempfile.TemporaryDirectory(prefix="ocellus-peers-") as temporary:
-        folder = Path(temporary)
-        arguments = write_problem(task, options.labels, options.seed, folder) + ["--threads", str(options.threads)]
-        try:
-            peers.append(Peer(OURS, [*options.serve.split(), *arguments, "--output", str(folder / OURS)], environment))
-            differences = {}
-            for layout in PEER_LAYOUTS:
-                command = [options.python, str(PEER), *arguments, "--layout", layout]
-                peers.append(Peer(layout, [*command, "--output", str(folder / layout)], environment))
-                differences[layout] = relative_difference(task, folder / OURS, folder / layout)
-            tolerance = LOGIT_TOLERANCE if task.mode == "infer" else LOSS_TOLERANCE
-            for layout, difference in differences.items():
-                if not difference <= tolerance:
-                    raise PeerError(f"outputs differ from {layout} by {difference:.2e} relative, allowed {tolerance:g}")
-            times = measure(peers, options.rounds, options.discard)
-        finally:
-            for peer in peers:
-                peer.close()
-    fastest = min(PEER_LAYOUTS, key=lambda layout: np.median(times[layout]))
-    ratios = {layout: quartiles(np.array(times[layout]) / np.array(times[OURS])) for layout in PEER_LAYOUTS}
-    return {
+    threads = str(options.threads)
+    environment = {**os.environ, **{f"{name}_NUM_THREADS": threads for name in ("OMP", "MKL", "OPENBLAS")}}
+    needs_onnx = any(engine not in PYTORCH for engine in engines)
+    arguments = [*write_problem(task, options.seed, folder, needs_onnx), "--threads", threads]
+    script = [options.python, str(Path(__file__).with_name("engines.py")), "--onnx", str(folder / "model.onnx")]
+    commands = {OURS: options.serve.split(), **{engine: [*script, "--engine", engine] for engine in engines}}
+    with contextlib.ExitStack() as stack:
+        peers = []
+        for name, command in commands.items():
+            peers.append(Peer(name, [*command, *arguments, "--output", str(folder / name)], environment))
+            stack.callback(peers[-1].close)
+        for peer in peers:
+            peer.wait_until_ready()
+        differences = {name: relative_difference(task, folder / OURS, folder / name) for name in engines}
+        for name, difference in differences.items():
+            if not difference <= TOLERANCE:
+                raise PeerError(f"outputs differ from {name} by {difference:.2e} relative, allowed {TOLERANCE:g}")
+        times = measure(peers, options.pairs, options.discard)
+        memory = {peer.name: peer.ask("memory") for peer in peers}
+        macs = peers[0].ask("macs") if task.mode == "infer" else None
+    ours = np.array(times.ms[OURS])
+    ratio = {name: quartiles(np.array(times.ms[name]) / ours) for name in engines}
+    fastest = min(engines, key=lambda name: ratio[name][1])
+    result = {
         "schema": "ocellus.peers/1",
-        "task": task.mode,
-        "size": [task.height, task.width],
+        "mode": task.mode,
+        "model": task.model,
+        "size": [task.size, task.size],
         "batch": task.batch,
-        "labels": options.labels,
+        "labels": task.labels,
         "threads": options.threads,
-        "rounds": options.rounds,
+        "pairs": options.pairs,
+        "machine": machine(),
+        "date": datetime.date.today().isoformat(),
         "difference": differences,
-        "ms": {name: {"min": round(min(values), 4), "quartiles": quartiles(values)} for name, values in times.items()},
-        "ratio": ratios,
-        "fastest_peer": fastest,
-        "required_ratio": task.required_ratio,
-        "passed": ratios[fastest][1] >= task.required_ratio,
+        "ms": {name: {"min": round(min(values), 4), "quartiles": quartiles(values)} for name, values in times.ms.items()},
+        "memory_mib": {name: round(value, 1) for name, value in memory.items() if not math.isnan(value)},
+        "ratio": ratio,
+        "fastest": fastest,
+        "required": {what: bar for what, bar in task.required.items() if what == "fastest" or what in engines},
+        "peak_gflops": quartiles(times.peak),
     }
+    if macs:
+        result["macs"] = macs
+        result["share_of_peak"] = quartiles(2e-6 * macs / ours / np.array(times.peak))
+    return result
+
+
+def unmet(result: dict) -> list[str]:
+    """The requirements that do not hold, in words. A training step may need no more memory than eager PyTorch's."""
+    ratio = {**result["ratio"], "fastest": result["ratio"][result["fastest"]]}
+    words = [
+        f"{bar:g} against {what} required, {ratio[what][1]:.3f} reached"
+        for what, bar in result["required"].items()
+        if ratio[what][1] < bar
+    ]
+    memory = result["memory_mib"]
+    if result["mode"] == "train" and "eager" in memory and memory[OURS] > memory["eager"]:
+        words.append(f"at most {memory['eager']:.0f} MiB above loading required, {memory[OURS]:.0f} needed")
+    return words
+
+
+def machine() -> dict:
+    names = []
+    with contextlib.suppress(OSError):
+        names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {"cpu": names[0] if names else platform.processor(), "cpus": os.cpu_count(), "versions": versions}
 
 
 def print_result(task: Task, result: dict) -> None:
-    size = "x".join(map(str, result["size"]))
-    print(f"{task.name}, {size}, batch {task.batch}, {result['threads']} threads, {result['rounds']} rounds")
+    print(f"{task}, {result['threads']} threads, {result['pairs']} pairs")
     for name, figures in result["ms"].items():
         low, median, high = figures["quartiles"]
         line = f"  {name:14s} median {median:9.2f} ms  quartiles {low:.2f} - {high:.2f}  min {figures['min']:.2f}"
@@ -189,38 +255,111 @@ def print_result(task: Task, result: dict) -> None:
             low, median, high = result["ratio"][name]
             line += f"   ratio {median:.3f}  quartiles {low:.3f} - {high:.3f}"
             line += f"  (outputs differ by {result['difference'][name]:.1e})"
+        if task.mode == "train" and name in result["memory_mib"]:
+            line += f"   {result['memory_mib'][name]:.0f} MiB above loading"
         print(line)
-    verdict = "met" if result["passed"] else "NOT met"
-    print(f"  against {result['fastest_peer']}, the faster: {task.required_ratio:g} required, {verdict}", flush=True)
+    if "macs" in result:
+        share = 100 * result["share_of_peak"][1]
+        print(f"  {2e-9 * result['macs']:.2f} GFLOP after folding, {share:.0f} % of the peak beside it", end="")
+        print(f" ({result['peak_gflops'][1]:.0f} GFLOP/s)")
+    print(f"  fastest of the others: {result['fastest']}; " + ("; ".join(unmet(result)) or "requirements met"), flush=True)
+
+
+def store(result: dict, path: Path) -> None:
+    """Adds a result to a file of results. Engines that were measured in another run of the same task stay."""
+    results = json.loads(path.read_text()) if path.exists() else []
+
+    def key(entry: dict) -> tuple:
+        return entry["mode"], entry["model"], entry["threads"], *sorted(entry["ratio"])
+
+    results = [entry for entry in results if key(entry) != key(result)] + [result]
+    path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def markdown(results: list[dict]) -> str:
+    """The table of bench/README.md."""
+    lines = []
+    for field, text in (("cpu", "Machine: {}"), ("versions", "Versions: {}")):
+        for value in {json.dumps(result["machine"][field]) for result in results}:
+            value = json.loads(value)
+            words = ", ".join(f"{name} {version}" for name, version in value.items()) if field == "versions" else value
+            lines.append(text.format(words))
+    dates = sorted({result["date"] for result in results})
+    threads = sorted({str(result["threads"]) for result in results})
+    lines += [f"Date: {', '.join(dates)}. Threads: {', '.join(threads)}.", ""]
+    lines += ["| work | engine | ms, median (quartiles) | their time / ours | required | memory above loading, MiB |"]
+    lines += ["|---|---|---|---|---|---|"]
+    order = {(task.mode, task.model): index for index, task in enumerate(TASKS)}
+    seen = set()
+    for result in sorted(results, key=lambda result: order[result["mode"], result["model"]]):
+        work = f"{result['model']} {result['mode']}, {'x'.join(map(str, result['size']))}, batch {result['batch']}"
+        for name, figures in result["ms"].items():
+            if name == OURS and work in seen:
+                continue
+            low, median, high = figures["quartiles"]
+            ratio = required = ""
+            if name in result["ratio"]:
+                ratio = "{1:.2f} ({0:.2f} - {2:.2f})".format(*result["ratio"][name])
+                bars = [result["required"].get(name), result["required"].get("fastest")]
+                required = f"{max(bar for bar in bars if bar):g}" if any(bars) else ""
+            memory = result["memory_mib"].get(name, "") if result["mode"] == "train" else ""
+            if name == OURS and "macs" in result:
+                ratio = f"{100 * result['share_of_peak'][1]:.0f} % of {result['peak_gflops'][1]:.0f} GFLOP/s"
+            first = "" if work in seen else work
+            seen.add(work)
+            lines.append(f"| {first} | {name} | {median:.2f} ({low:.2f} - {high:.2f}) | {ratio} | {required} | {memory} |")
+    return "\n".join(lines)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--serve", required=True, help="command of our side, for example build/bench/bench/bench_peers_serve")
-    parser.add_argument("--task", nargs="+", choices=sorted(TASKS), default=sorted(TASKS))
+    models = sorted({task.model for task in TASKS})
+    parser.add_argument("--serve", help="our side's command, for example build/bench/bench/bench_peers_serve")
+    parser.add_argument("--model", nargs="+", choices=models, default=models, metavar="NAME", help=f"of {models}")
+    parser.add_argument("--mode", nargs="+", choices=("infer", "train"), default=("infer", "train"))
+    parser.add_argument("--engine", nargs="+", choices=INFERENCE_ENGINES, default=INFERENCE_ENGINES)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--labels", type=int, default=19, help="classes of the model (default 19)")
-    parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default 15)")
+    parser.add_argument("--pairs", type=int, default=15, help="interleaved rounds (default 15)")
     parser.add_argument("--discard", type=int, default=1, help="unmeasured runs at the start of each turn (default 1)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--python", default=sys.executable, help="interpreter of the PyTorch side")
+    parser.add_argument("--python", default=sys.executable, help="interpreter of the other engines")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep checkpoints and ONNX files, and use those there")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="add each result to this JSON file")
+    parser.add_argument("--markdown", action="store_true", help="print --results as a table and measure nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object per task on stdout, nothing else")
     parser.add_argument("--require", action="store_true", help="fail if a required ratio is not met")
     options = parser.parse_args()
+    if options.markdown:
+        if not options.results:
+            parser.error("--markdown needs --results")
+        print(markdown(json.loads(options.results.read_text())))
+        return 0
+    if not options.serve:
+        parser.error("--serve is missing")
     failed = False
-    for name in options.task:
-        task = TASKS[name]
+    for task in TASKS:
+        if task.model not in options.model or task.mode not in options.mode:
+            continue
+        known = INFERENCE_ENGINES if task.mode == "infer" else TRAINING_ENGINES
+        engines = [engine for engine in known if engine in options.engine]
+        if not engines:
+            continue
         try:
-            result = run_task(task, options)
+            with tempfile.TemporaryDirectory(prefix="ocellus-peers-") as temporary:
+                folder = (options.keep or Path(temporary)) / f"{task.mode}-{task.model}"
+                folder.mkdir(parents=True, exist_ok=True)
+                result = run_task(task, engines, options, folder)
         except (PeerError, OSError) as error:
-            print(f"{task.name}: {error}", file=sys.stderr)
+            print(f"{task}: {error}", file=sys.stderr)
             failed = True
             continue
+        if options.results:
+            store(result, options.results)
         if options.json:
             print(json.dumps(result), flush=True)
         else:
             print_result(task, result)
-        failed = failed or (options.require and not result["passed"])
+        failed = failed or (options.require and bool(unmet(result)))
     return 1 if failed else 0
 
 

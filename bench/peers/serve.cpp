@@ -1,8 +1,10 @@
-// Our side of bench/peers: the line protocol of README.md. Loads a model and its input, writes what is compared, then answers each line
-// "run" with the milliseconds of one inference or one training step.
+// Our side of bench/peers: the line protocol of README.md. Loads a model and its input, writes what is compared, then
+// answers each request with one number.
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <map>
 #include <stdexcept>
@@ -18,6 +20,8 @@
 #include <ocellus/runtime/parallel.hpp>
 #include <ocellus/train/training_step.hpp>
 
+#include "../measure.hpp"
+
 using namespace ocellus;
 
 namespace {
@@ -25,32 +29,62 @@ namespace {
 std::map<std::string, std::string> read_arguments(int argc, char** argv) {
   std::map<std::string, std::string> options;
   for (int i = 1; i + 1 < argc; i += 2) options[argv[i]] = argv[i + 1];
-  for (const char* needed : {"--model", "--size", "--batch", "--mode", "--threads", "--input", "--output"}) {
+  for (const char* needed : {"--model", "--mode", "--threads", "--input", "--output"}) {
     if (!options.count(needed)) throw UsageError(std::string("serve: ") + needed + " is missing");
   }
   return options;
 }
 
+// The peak of the resident set above what it was at construction, where the system tells.
+class Memory {
+ public:
+  Memory() {
+    std::ofstream("/proc/self/clear_refs") << "5";  // the peak starts again from the present size
+    loaded_ = read("VmRSS:");
+  }
+  // MiB, or NaN.
+  double growth() const { return (read("VmHWM:") - loaded_) / 1024; }
+
+ private:
+  static double read(const std::string& field) {
+    std::ifstream status("/proc/self/status");
+    for (std::string word; status >> word;) {
+      double kibibytes = 0;
+      if (word == field && status >> kibibytes) return kibibytes;
+    }
+    return std::nan("");
+  }
+  double loaded_ = 0;
+};
+
+std::unique_ptr<Optimizer> make_optimizer(const std::string& name, const std::vector<NamedParameter>& parameters) {
+  if (name == "sgd") {
+    return std::make_unique<SGD>(parameters, SGDOptions{.learning_rate = 0.01, .momentum = 0.9, .weight_decay = 1e-4});
+  }
+  return std::make_unique<AdamW>(parameters, AdamWOptions{.learning_rate = 6e-5, .weight_decay = 0.01});
+}
+
 class TrainingRun {
  public:
-  TrainingRun(const Network& network, const Tensor& x, const BasicTensor<std::int64_t>& y)
+  TrainingRun(const Network& network, const Tensor& x, const BasicTensor<std::int64_t>& y, const std::string& optimizer)
       : network_(network.clone()),
         x_(x),
         y_(y),
         gradients_(network_->parameters(), [this](const Tensor& images, const BasicTensor<std::int64_t>& labels) { return loss(images, labels); }),
-        optimizer_(network_->parameters(), {.learning_rate = 6e-5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01}) {}
+        optimizer_(make_optimizer(optimizer, network_->parameters())) {}
 
   // The loss before the update.
   float step() {
     const Tensor loss = gradients_.run(x_, y_, step_++).total();
-    optimizer_.step();
+    optimizer_->step();
     return loss.item();
   }
 
  private:
   LossTerms loss(const Tensor& images, const BasicTensor<std::int64_t>& labels) const {
     LossTerms loss;
-    const Tensor logits = resize(network_->forward(images), Size2(labels.dim(1), labels.dim(2)));
+    Tensor logits = network_->forward(images);
+    if (labels.rank() == 3) logits = resize(logits, Size2(labels.dim(1), labels.dim(2)));
     loss.add("cross_entropy", cross_entropy(logits, labels, {.ignore_index = 255}));
     return loss;
   }
@@ -59,7 +93,7 @@ class TrainingRun {
   Tensor x_;
   BasicTensor<std::int64_t> y_;
   TrainingStep gradients_;
-  AdamW optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
   std::uint32_t step_ = 0;
 };
 
@@ -69,8 +103,13 @@ void serve(std::map<std::string, std::string> options) {
   const Tensor x(read_npy(options["--input"]));
   std::filesystem::create_directories(options["--output"]);
   std::unique_ptr<TrainingRun> training;
-  if (options["--mode"] == "train") {
-    training = std::make_unique<TrainingRun>(model.network(), x, BasicTensor<std::int64_t>(read_npy(options["--labels"])));
+  const bool train = options["--mode"] == "train";
+  if (train) {
+    const BasicTensor<std::int64_t> labels(read_npy(options["--labels"]));
+    training = std::make_unique<TrainingRun>(model.network(), x, labels, options["--optimizer"]);
+  }
+  const Memory memory;
+  if (train) {
     Tensor losses(Shape{3});
     for (float& loss : losses) loss = training->step();
     write_npy(options["--output"] + "/losses.npy", losses);
@@ -78,17 +117,31 @@ void serve(std::map<std::string, std::string> options) {
     write_npy(options["--output"] + "/logits.npy", model.run(x));
     (void)model.run(x);
   }
-  std::puts("ready");
-  std::fflush(stdout);
-  for (std::string line; std::getline(std::cin, line);) {
-    if (line != "run") throw UsageError("serve: expected \"run\"; got \"" + line + "\"");
+  const auto milliseconds = [&] {
     const double start = seconds();
-    if (training) {
+    if (train) {
       (void)training->step();
     } else {
       (void)model.run(x);
     }
-    std::printf("%.6f\n", 1e3 * (seconds() - start));
+    return 1e3 * (seconds() - start);
+  };
+  std::puts("ready");
+  std::fflush(stdout);
+  for (std::string request; std::getline(std::cin, request);) {
+    double answer = 0;
+    if (request == "run") {
+      answer = milliseconds();
+    } else if (request == "peak") {
+      answer = bench::peak();
+    } else if (request == "memory") {
+      answer = memory.growth();
+    } else if (request == "macs") {
+      answer = model.runner().plan(x.shape())->graph().macs();
+    } else {
+      throw UsageError("serve: unknown request \"" + request + "\"");
+    }
+    std::printf("%.6f\n", answer);
     std::fflush(stdout);
   }
 }
