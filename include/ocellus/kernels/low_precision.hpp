@@ -172,6 +172,7 @@ struct Int8AsWords : DotPath<Int8AsWords> {
 
 // bf16 with an instruction for it: two products and their sum.
 #if defined(OCELLUS_ISA_AVX512) && defined(__AVX512BF16__)
+#define OCELLUS_ISA_BF16_DOT 1
 struct Bf16Pairs : DotPath<Bf16Pairs> {
   using Activation = std::uint16_t;
   using Weight = std::uint16_t;
@@ -189,37 +190,51 @@ struct Bf16Pairs : DotPath<Bf16Pairs> {
 #endif
 
 // int8 with an instruction for it: four products and their sum, without saturation.
-#if defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__)
+#if defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__) || defined(__ARM_FEATURE_DOTPROD)
+#define OCELLUS_ISA_INT8_DOT 1
 struct Int8Quads : DotPath<Int8Quads> {
-  using Activation = std::uint8_t;
   using Weight = std::int8_t;
   using Sum = std::int32_t;
   using Sums = Dwords;
   using Column = Dwords;
   static constexpr Index group = 4;
+#if defined(__ARM_FEATURE_DOTPROD)  // both factors signed
+  using Activation = std::int8_t;
+  static constexpr std::int32_t offset = 128;
+#else
+  using Activation = std::uint8_t;
+#endif
 
   static OCELLUS_INLINE Column column(const void* p) { return load_dwords(p); }
   static OCELLUS_INLINE Column repeat(const Activation* a) { return repeat_dword(a); }
   static OCELLUS_INLINE Sums dot(Sums sum, Column x, Column y) {
+#if defined(__ARM_FEATURE_DOTPROD)
+    return (Dwords)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)y);
+#else
     return (Dwords)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)y);
+#endif
   }
 };
 #endif
 
 // The paths of this instruction set.
 struct Dots {
-#if defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512BF16__)
-  static constexpr const char* name = "avx512_bf16";
+#if defined(OCELLUS_ISA_BF16_DOT)
   using Bf16 = Bf16Pairs;
-  using Int8 = Int8Quads;
-#elif defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__)
-  static constexpr const char* name = "avx512_vnni";
+#else
   using Bf16 = Bf16AsFloats;
+#endif
+#if defined(OCELLUS_ISA_INT8_DOT)
   using Int8 = Int8Quads;
 #else
-  static constexpr const char* name = OCELLUS_ISA_NAME;
-  using Bf16 = Bf16AsFloats;
   using Int8 = Int8AsWords;
+#endif
+#if defined(OCELLUS_ISA_BF16_DOT) && defined(OCELLUS_ISA_INT8_DOT)
+  static constexpr const char* name = "avx512_bf16";
+#elif defined(OCELLUS_ISA_AVX512) && defined(OCELLUS_ISA_INT8_DOT)
+  static constexpr const char* name = "avx512_vnni";
+#else
+  static constexpr const char* name = OCELLUS_ISA_NAME;
 #endif
 };
 
@@ -351,31 +366,50 @@ struct PackedWeight {
   }
 };
 
-// Smallest and largest of 0 and x; finite: whether all are.
+// Smallest and largest of 0 and x, lane by lane; finite: whether all are.
 struct ValueRange {
-  float low, high;
-  bool finite;
+  vec<float> low = vec<float>(0.0f);
+  vec<float> high = vec<float>(0.0f);
+  bool finite = true;
 
+  OCELLUS_INLINE ValueRange() = default;
   OCELLUS_INLINE ValueRange(const float* x, Index n) {
     constexpr Index w = vec<float>::size;
-    vec<float> least(0.0f);
-    vec<float> most(0.0f);
     vec<float> poison(0.0f);  // NaN as soon as 0 x is
     const auto add = [&](vec<float> v) OCELLUS_INLINE_LAMBDA {
-      least = min<float>(v, least);  // in this order NaN is passed over
-      most = max<float>(v, most);
+      low = min<float>(v, low);  // in this order NaN is passed over
+      high = max<float>(v, high);
       poison = fma<float>(v, 0.0f, poison);
     };
     Index i = 0;
-    for (; i + w <= n; i += w) add(load<float>(x + i));
+    for (; i + w <= n; i += w) add(load(x + i));
     if (i < n) add(load_n(x + i, n - i));
-    low = -reduce_max<float>(-least);
-    high = reduce_max<float>(most);
-    finite = reduce_add<float>(poison) == 0.0f;
+    finite = !any(poison != poison);
   }
 };
-// A step of 8 bits; not so small that its inverse is infinite.
-OCELLUS_INLINE float step_or_smallest(float step) { return step > FLT_MIN ? step : FLT_MIN; }
+
+template <int... I>
+OCELLUS_INLINE void interleave(vec<float> x, vec<float> y, vec<float>& low, vec<float>& high,
+                               std::integer_sequence<int, I...>) {
+  constexpr int w = sizeof...(I);
+  const Dwords a = to_bits<float>(x);
+  const Dwords b = to_bits<float>(y);
+  low = from_bits<float>(__builtin_shufflevector(a, b, (I / 2 + I % 2 * w)...));
+  high = from_bits<float>(__builtin_shufflevector(a, b, (I / 2 + w / 2 + I % 2 * w)...));
+}
+// Lane i of the result joins all lanes of x[i] by f. Overwrites x.
+template <class F>
+OCELLUS_INLINE vec<float> join_lanes(vec<float>* x, F f) {
+  constexpr int w = static_cast<int>(vec<float>::size);
+  OCELLUS_UNROLL for (int half = w / 2; half > 0; half /= 2) {
+    OCELLUS_UNROLL for (int i = 0; i < half; ++i) {
+      vec<float> low, high;
+      interleave(x[i], x[i + half], low, high, std::make_integer_sequence<int, w>{});
+      x[i] = f(low, high);
+    }
+  }
+  return x[0];
+}
 
 OCELLUS_INLINE Dwords clamp(Dwords x, std::int32_t low, std::int32_t high) {
   const Dwords least = Dwords{} + low;
@@ -392,7 +426,8 @@ std::int32_t pack_column(const float* weight, Index k, typename Path::Weight* to
   float inverse = 1;
   if constexpr (PackedWeight<Path>::quantised) {
     const ValueRange range(weight, k);
-    scale = step_or_smallest((range.high > -range.low ? range.high : -range.low) / 127);
+    scale = reduce_max<float>(max<float>(range.high, -range.low)) / 127;
+    scale = scale > FLT_MIN ? scale : FLT_MIN;  // its inverse is to be finite
     inverse = 1 / scale;
     if (!range.finite) {
       scale = __builtin_nanf("");
@@ -465,59 +500,70 @@ struct Rows {
   }
 };
 
-// One row of k numbers, filled up with zeros to `filled`.
+// At most a vector of rows of k numbers, filled up with zeros to `filled`.
 template <class Path>
-void convert_row(const float* x, Index k, Index filled, const Rows<Path>& to, Index row) {
+void convert_rows(const float* x, Index rows, Index k, Index filled, const Rows<Path>& to) {
   using Activation = typename Path::Activation;
   constexpr Index w = vec<float>::size;
-  Activation* a = to.a + row * to.pitch;
-  const auto each = [&](auto&& convert) OCELLUS_INLINE_LAMBDA {
+  const auto each = [&](Index row, auto&& convert) OCELLUS_INLINE_LAMBDA {
+    const float* from = x + row * k;
+    Activation* a = to.a + row * to.pitch;
     Index i = 0;
-    for (; i + w <= k; i += w) convert(a + i, load<float>(x + i));
+    for (; i + w <= k; i += w) convert(a + i, load(from + i));
     if (i < k) {
-      convert(a + i, load_n(x + i, k - i));
+      convert(a + i, load_n(from + i, k - i));
       i += w;
     }
     for (; i < filled; i += w) store_narrowed(a + i, Dwords{});
   };
   if constexpr (!PackedWeight<Path>::quantised) {
-    each([](Activation* p, vec<float> v) OCELLUS_INLINE_LAMBDA { store_as_bf16(p, v); });
+    for (Index row = 0; row < rows; ++row)
+      each(row, [](Activation* p, vec<float> v) OCELLUS_INLINE_LAMBDA { store_as_bf16(p, v); });
   } else {
-    const ValueRange range(x, k);
-    if (!range.finite) {
-      each([](Activation* p, vec<float>) OCELLUS_INLINE_LAMBDA { store_narrowed(p, Dwords{}); });
-      to.scale[row] = __builtin_nanf("");
-      to.zero[row] = 0;
-      return;
+    vec<float> low[std::size_t{w}];
+    vec<float> high[std::size_t{w}];
+    bool finite[std::size_t{w}];
+    for (Index row = 0; row < w; ++row) {
+      const ValueRange range = row < rows ? ValueRange(x + row * k, k) : ValueRange();
+      low[row] = range.low;
+      high[row] = range.high;
+      finite[row] = range.finite;
     }
-    const float step = step_or_smallest(range.high / 255 - range.low / 255);
-    const float inverse = 1 / step;
-    const std::int32_t zero = -round_to_integer(vec<float>(range.low * inverse))[0];
-    to.scale[row] = step;
-    to.zero[row] = zero - Path::offset;
-    each([&](Activation* p, vec<float> v) OCELLUS_INLINE_LAMBDA {
-      store_narrowed(p, clamp(round_to_integer(v * vec<float>(inverse)) + zero, 0, 255) - Path::offset);
-    });
+    // Steps and zero points of all rows at once.
+    const vec<float> least =
+        join_lanes(low, [](vec<float> a, vec<float> b) OCELLUS_INLINE_LAMBDA { return min<float>(a, b); });
+    const vec<float> most =
+        join_lanes(high, [](vec<float> a, vec<float> b) OCELLUS_INLINE_LAMBDA { return max<float>(a, b); });
+    const vec<float> step = max<float>(most / vec<float>(255.0f) - least / vec<float>(255.0f), vec<float>(FLT_MIN));
+    const vec<float> inverse = vec<float>(1.0f) / step;
+    const Dwords zero = -round_to_integer(least * inverse);
+    store_n(to.scale, step, rows);
+    for (Index row = 0; row < rows; ++row) {
+      to.zero[row] = zero[row] - Path::offset;
+      if (!finite[row]) to.scale[row] = __builtin_nanf("");  // whatever the integers are
+      const vec<float> factor(inverse.r[row]);
+      each(row, [&](Activation* p, vec<float> v) OCELLUS_INLINE_LAMBDA {
+        store_narrowed(p, clamp(round_to_integer(v * factor) + zero[row], 0, 255) - Path::offset);
+      });
+    }
   }
 }
 
-// Rows [m0, m1): output pixels with their windows.
+// Output pixels [m0, m1) with their windows.
 template <class Path>
-void convert_rows(const LowPrecisionConv& c, const PackedWeight<Path>& weight, Index m0, Index m1,
-                  const Rows<Path>& to) {
+void convert_windows(const LowPrecisionConv& c, const PackedWeight<Path>& weight, Index m0, Index m1,
+                     const Rows<Path>& to) {
   const ConvShape& s = c.shape;
   const Index taps = s.kernel.h * s.kernel.w;
   const Index k = taps * s.channels;
   const Index filled = weight.depth * Path::group;
-  if (is_pointwise(s)) {
-    for (Index m = m0; m < m1; ++m) convert_row<Path>(c.x + m * k, k, filled, to, m - m0);
-    return;
-  }
+  const bool pointwise = is_pointwise(s);
   Scratch scratch;
-  float* window = scratch.take<float>(k);
-  for (Index m = m0; m < m1; ++m) {
-    window_rows<float>(s, c.x, 0, 0, taps, m, m + 1, window, k);
-    convert_row<Path>(window, k, filled, to, m - m0);
+  float* windows = pointwise ? nullptr : scratch.take<float>(vec<float>::size * k);
+  for (Index m = m0; m < m1; m += vec<float>::size) {
+    const Index end = smaller(m1, m + vec<float>::size);
+    if (!pointwise) window_rows<float>(s, c.x, 0, 0, taps, m, end, windows, k);
+    convert_rows<Path>(pointwise ? c.x + m * k : windows, end - m, k, filled, to.from(m - m0));
   }
 }
 
@@ -546,7 +592,8 @@ void finish_sums(const LowPrecisionConv& c, const PackedWeight<Path>& weight, co
       if constexpr (PackedWeight<Path>::quantised) {
         const Dwords column_sum = load_dwords(weight.sums(c.packed_weight) + n0 + column);
         const Dwords sum = load_dwords(sums + r * panel_columns + column) - column_sum * row.zero[r];
-        const vec<float> exact = typename vec<float>::raw{__builtin_convertvector(sum, typename vec<float>::reg)};
+        typedef float Floats __attribute__((vector_size(sizeof(Dwords))));
+        const vec<float> exact = from_bits<float>((Dwords)__builtin_convertvector(sum, Floats));
         const vec<float> scaled = exact * load(weight.scales(c.packed_weight) + n0 + column);
         y = fma<float>(scaled, row.scale[r], shift);
       } else {
@@ -570,6 +617,23 @@ void finish_sums(const LowPrecisionConv& c, const PackedWeight<Path>& weight, co
   if (!is_light(t.before) || !is_light(t.after)) finish_tile<float>(t, rows);
 }
 
+// What the hardware does not foresee: the next panel, a share of it with every tile, and where a tile's sums will go.
+template <class Path>
+OCELLUS_INLINE void prefetch_panel(const PackedWeight<Path>& weight, const void* packed, Index panel, Index part,
+                                   Index parts) {
+  const std::int32_t* p = weight.panel(packed, panel);
+  constexpr Index line = 16;
+  const Index lines = weight.depth * panel_columns / line;
+  for (Index i = lines * part / parts; i < lines * (part + 1) / parts; ++i) __builtin_prefetch(p + i * line, 0, 2);
+}
+OCELLUS_INLINE void prefetch_output(const LowPrecisionConv& c, Index m, Index rows, Index panel) {
+  const float* y = c.y + m * c.shape.out_channels + panel * panel_columns;
+  for (Index r = 0; r < rows; ++r, y += c.shape.out_channels) {
+    __builtin_prefetch(y, 1);
+    __builtin_prefetch(y + panel_columns / 2, 1);
+  }
+}
+
 // Converted rows [m0, m1) times panels [p0, p1).
 template <class Path>
 void multiply_rows(const LowPrecisionConv& c, const PackedWeight<Path>& weight, const Rows<Path>& rows, Index m0,
@@ -582,6 +646,8 @@ void multiply_rows(const LowPrecisionConv& c, const PackedWeight<Path>& weight, 
     Index m = m0;
     for (Index i = 0; i < tiles; ++i) {
       const Rows<Path> tile = rows.from(m - m0);
+      if (p + 1 < p1) prefetch_panel<Path>(weight, c.packed_weight, p + 1, i, tiles);
+      prefetch_output(c, m, cut[i], p);
       Path::sums(session, tile.a, tile.pitch, cut[i], weight.panel(c.packed_weight, p), weight.steps, sums);
       finish_sums<Path>(c, weight, sums, m, cut[i], p, tile);
       m += cut[i];
@@ -598,7 +664,9 @@ void low_precision_conv(const LowPrecisionConv& c) {
   if (m == 0 || weight.panels == 0) return;
   const Index pitch = Rows<Path>::pitch_of(weight);
   const Index threads = m * s.out_channels * larger(1, k) < 262144 ? 1 : num_threads();
-  const Index most_rows = larger(Path::rows, Path::block_bytes / (pitch * static_cast<Index>(sizeof(typename Path::Activation))));
+  // A weight that stays in L2 may be read as often as one likes.
+  const Index most_bytes = weight.bytes() <= 512 * 1024 ? 128 * 1024 : Path::block_bytes;
+  const Index most_rows = larger(Path::rows, most_bytes / (pitch * static_cast<Index>(sizeof(typename Path::Activation))));
   Index blocks = ceil_div(m, most_rows);
   if (threads > 1) blocks = larger(blocks, smaller(4 * threads, m / 128));
   if (threads == 1 || blocks >= threads) {  // each block for itself
@@ -607,7 +675,7 @@ void low_precision_conv(const LowPrecisionConv& c) {
       const Index m1 = m * (i + 1) / blocks;
       Scratch scratch;
       const Rows<Path> rows(scratch, m1 - m0, pitch);
-      convert_rows<Path>(c, weight, m0, m1, rows);
+      convert_windows<Path>(c, weight, m0, m1, rows);
       multiply_rows<Path>(c, weight, rows, m0, m1, 0, weight.panels);
     });
     return;
@@ -617,7 +685,7 @@ void low_precision_conv(const LowPrecisionConv& c) {
   const Index row_groups = smaller(m, 4 * threads);
   for_pieces(row_groups, [&](Index i) {
     const Index m0 = m * i / row_groups;
-    convert_rows<Path>(c, weight, m0, m * (i + 1) / row_groups, rows.from(m0));
+    convert_windows<Path>(c, weight, m0, m * (i + 1) / row_groups, rows.from(m0));
   });
   const Index panel_groups = smaller(weight.panels, 4 * threads);
   for_pieces(blocks * panel_groups, [&](Index piece) {
@@ -653,9 +721,9 @@ inline constexpr LowPrecisionTable low_precision_paths = {Paths::name, &packed_b
 #if defined(OCELLUS_IMPL_KERNEL_SET)
 #if defined(OCELLUS_ISA_AMX)
 #define OCELLUS_LOW_PRECISION_TABLE table_low_amx
-#elif defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+#elif defined(OCELLUS_ISA_BF16_DOT) && defined(OCELLUS_ISA_INT8_DOT)
 #define OCELLUS_LOW_PRECISION_TABLE table_low_avx512_bf16
-#elif defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__)
+#elif defined(OCELLUS_ISA_AVX512) && defined(OCELLUS_ISA_INT8_DOT)
 #define OCELLUS_LOW_PRECISION_TABLE table_low_avx512_vnni
 #elif defined(OCELLUS_ISA_AVX512)
 #define OCELLUS_LOW_PRECISION_TABLE table_low_avx512
