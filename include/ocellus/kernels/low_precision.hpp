@@ -62,9 +62,10 @@ OCELLUS_INLINE void store_as_bf16(std::uint16_t* to, vec<float> x) {
 }
 
 // The paths. `group`: numbers in a dword of weights. `depth_step`: dwords of k that are taken at once, rows are filled up
-// to whole steps. `rows`: of a tile. `block_bytes`: of converted rows that stay in the cache while panels pass by.
-// `offset`: what a stored activation lacks of its unsigned value. `Session`: the state of a thread that calculates.
-// sums(session, a, pitch, rows, b, depth, sums): rows of a times one panel, as [rows][panel_columns].
+// to whole steps; `most_steps`: dwords of k between one store of the sums and the next. `rows`: of a tile.
+// `block_bytes`: of converted rows that stay in the cache while panels pass by. `offset`: what a stored activation lacks
+// of its unsigned value. `Session`: the state of a thread that calculates.
+// sums(session, a, pitch, rows, b, steps, sums, add): rows of a times one panel as [rows][panel_columns], added or new.
 
 template <class Dot, int R>
 void dot_tile(const typename Dot::Activation* a, Index pitch, const std::int32_t* b, Index depth,
@@ -101,6 +102,7 @@ void dot_tile(const typename Dot::Activation* a, Index pitch, const std::int32_t
 template <class Dot>
 struct DotPath {
   static constexpr Index depth_step = 1;
+  static constexpr Index most_steps = Index{1} << 40;  // registers hold the sums of all
   static constexpr Index rows = dot_rows_of_tile;
   static constexpr Index block_bytes = 320 * 1024;
   static constexpr std::int32_t offset = 0;
@@ -108,7 +110,7 @@ struct DotPath {
 
   template <class Activation, class Sum>
   static void sums(Session&, const Activation* a, Index pitch, Index count, const std::int32_t* b, Index depth,
-                   Sum* to) {
+                   Sum* to, bool) {
     choose<Activation, Sum>(std::make_integer_sequence<int, dot_rows_of_tile>{}, count, a, pitch, b, depth, to);
   }
 
@@ -184,7 +186,9 @@ struct Bf16Pairs : DotPath<Bf16Pairs> {
   static OCELLUS_INLINE Column column(const void* p) { return load_dwords(p); }
   static OCELLUS_INLINE Column repeat(const Activation* a) { return repeat_dword(a); }
   static OCELLUS_INLINE Sums dot(Sums sum, Column x, Column y) {
-    return vec<float>::raw{_mm512_dpbf16_ps(sum.r, (__m512bh)x, (__m512bh)y)};
+    // Not _mm512_dpbf16_ps: clang 16 crashes over vectors of bf16.
+    asm("vdpbf16ps\t%2, %1, %0" : "+v"(sum.r) : "v"(x), "v"(y));
+    return sum;
   }
 };
 #endif
@@ -248,6 +252,7 @@ struct TilePath {
   static constexpr Index group = 4 / static_cast<Index>(sizeof(Activation));
   static constexpr Index tile = 16;
   static constexpr Index depth_step = tile;
+  static constexpr Index most_steps = 8 * tile;  // 16 KiB of a panel and as much of two tiles of rows: both stay in L1
   static constexpr Index rows = 2 * tile;
   static constexpr Index block_bytes = 1280 * 1024;  // whoever has tiles has 2 MiB of L2
   static constexpr std::int32_t offset = 0;
@@ -276,7 +281,8 @@ struct TilePath {
         shapes.bytes[i] = 64;
         shapes.rows[i] = of[i];
       }
-      asm volatile("" ::: "memory");  // g++'s _tile_loadconfig says that it reads 8 bytes, _tile_loadd that it reads none
+      // g++'s _tile_loadconfig says that it reads 8 bytes, its _tile_loadd that it reads none.
+      asm volatile("" ::: "memory");
       _tile_loadconfig(&shapes);
     }
 
@@ -285,7 +291,7 @@ struct TilePath {
   };
 
   [[gnu::noinline]] static void sums(Session& session, const Activation* a, Index pitch, Index count,
-                                     const std::int32_t* b, Index steps, Sum* to) {
+                                     const std::int32_t* b, Index steps, Sum* to, bool add) {
     session.configure(count);
     asm volatile("" ::: "memory");
     const long row = pitch * static_cast<long>(sizeof(Activation));
@@ -293,8 +299,13 @@ struct TilePath {
     const char* upper = reinterpret_cast<const char*>(a);
     const char* lower = upper + tile * row;
     const Index blocks = ceil_div(steps, tile);
-    _tile_zero(0);
-    _tile_zero(1);
+    if (add) {
+      _tile_loadd(0, to, column);
+      _tile_loadd(1, to + tile, column);
+    } else {
+      _tile_zero(0);
+      _tile_zero(1);
+    }
     if (count <= tile) {
       for (Index i = 0; i < blocks; ++i, upper += 64, b += tile * panel_columns) {
         _tile_loadd(4, upper, row);
@@ -309,8 +320,13 @@ struct TilePath {
         }
       }
     } else {
-      _tile_zero(2);
-      _tile_zero(3);
+      if (add) {
+        _tile_loadd(2, to + tile * panel_columns, column);
+        _tile_loadd(3, to + tile * panel_columns + tile, column);
+      } else {
+        _tile_zero(2);
+        _tile_zero(3);
+      }
       for (Index i = 0; i < blocks; ++i, upper += 64, lower += 64, b += tile * panel_columns) {
         _tile_loadd(6, b, column);
         _tile_loadd(4, upper, row);
@@ -461,7 +477,8 @@ void pack_weight(Index n, Index k, const float* weight, void* packed) {
     for (Index column = panel * panel_columns; column < smaller(n, (panel + 1) * panel_columns); ++column) {
       auto* to = reinterpret_cast<typename Path::Weight*>(const_cast<std::int32_t*>(p.panel(packed, panel)));
       float scale = 1;
-      const std::int32_t sum = pack_column<Path>(weight + column * k, k, to + column % panel_columns * Path::group, scale);
+      const std::int32_t sum =
+          pack_column<Path>(weight + column * k, k, to + column % panel_columns * Path::group, scale);
       if constexpr (PackedWeight<Path>::quantised) {
         const_cast<float*>(p.scales(packed))[column] = scale;
         const_cast<std::int32_t*>(p.sums(packed))[column] = sum;
@@ -480,7 +497,8 @@ struct Rows {
 
   static Index pitch_of(const PackedWeight<Path>& weight) {
     constexpr Index line = 64 / static_cast<Index>(sizeof(typename Path::Activation));
-    return round_up(weight.depth * Path::group, line) + line;  // rows that are powers of two long would share cache sets
+    // One line more: rows that are powers of two long would share cache sets.
+    return round_up(weight.depth * Path::group, line) + line;
   }
   Rows(Scratch& scratch, Index rows, Index row_pitch) : pitch(row_pitch) {
     a = scratch.take<typename Path::Activation>(rows * pitch);
@@ -639,19 +657,29 @@ template <class Path>
 void multiply_rows(const LowPrecisionConv& c, const PackedWeight<Path>& weight, const Rows<Path>& rows, Index m0,
                    Index m1, Index p0, Index p1) {
   typename Path::Session session;
-  alignas(64) typename Path::Sum sums[std::size_t{Path::rows} * panel_columns];
   const Index tiles = ceil_div(m1 - m0, Path::rows);
   const EvenCut cut(m1 - m0, tiles);
+  Scratch scratch;
+  auto* sums = scratch.take<typename Path::Sum>(tiles * Path::rows * panel_columns);
   for (Index p = p0; p < p1; ++p) {
-    Index m = m0;
-    for (Index i = 0; i < tiles; ++i) {
-      const Rows<Path> tile = rows.from(m - m0);
-      if (p + 1 < p1) prefetch_panel<Path>(weight, c.packed_weight, p + 1, i, tiles);
-      prefetch_output(c, m, cut[i], p);
-      Path::sums(session, tile.a, tile.pitch, cut[i], weight.panel(c.packed_weight, p), weight.steps, sums);
-      finish_sums<Path>(c, weight, sums, m, cut[i], p, tile);
-      m += cut[i];
-    }
+    const std::int32_t* panel = weight.panel(c.packed_weight, p);
+    Index step = 0;
+    do {
+      const Index steps = smaller(weight.steps - step, Path::most_steps);
+      const bool last = step + steps == weight.steps;
+      Index m = m0;
+      for (Index i = 0; i < tiles; ++i) {
+        const Rows<Path> tile = rows.from(m - m0);
+        auto* to = sums + i * Path::rows * panel_columns;
+        if (step == 0 && p + 1 < p1) prefetch_panel<Path>(weight, c.packed_weight, p + 1, i, tiles);
+        if (last) prefetch_output(c, m, cut[i], p);
+        Path::sums(session, tile.a + step * Path::group, tile.pitch, cut[i], panel + step * panel_columns, steps, to,
+                   step > 0);
+        if (last) finish_sums<Path>(c, weight, to, m, cut[i], p, tile);
+        m += cut[i];
+      }
+      step += steps;
+    } while (step < weight.steps);
   }
 }
 
@@ -666,7 +694,8 @@ void low_precision_conv(const LowPrecisionConv& c) {
   const Index threads = m * s.out_channels * larger(1, k) < 262144 ? 1 : num_threads();
   // A weight that stays in L2 may be read as often as one likes.
   const Index most_bytes = weight.bytes() <= 512 * 1024 ? 128 * 1024 : Path::block_bytes;
-  const Index most_rows = larger(Path::rows, most_bytes / (pitch * static_cast<Index>(sizeof(typename Path::Activation))));
+  const Index row_bytes = pitch * static_cast<Index>(sizeof(typename Path::Activation));
+  const Index most_rows = larger(Path::rows, most_bytes / row_bytes);
   Index blocks = ceil_div(m, most_rows);
   if (threads > 1) blocks = larger(blocks, smaller(4 * threads, m / 128));
   if (threads == 1 || blocks >= threads) {  // each block for itself
@@ -734,7 +763,8 @@ inline constexpr LowPrecisionTable low_precision_paths = {Paths::name, &packed_b
 #endif
 namespace ocellus::kernels {
 extern const LowPrecisionTable OCELLUS_LOW_PRECISION_TABLE;
-constinit const LowPrecisionTable OCELLUS_LOW_PRECISION_TABLE = OCELLUS_ISA::low_precision_paths<OCELLUS_ISA::BestPaths>;
+constinit const LowPrecisionTable OCELLUS_LOW_PRECISION_TABLE =
+    OCELLUS_ISA::low_precision_paths<OCELLUS_ISA::BestPaths>;
 }  // namespace ocellus::kernels
 #undef OCELLUS_LOW_PRECISION_TABLE
 #endif
