@@ -62,9 +62,10 @@ OCELLUS_INLINE void store_as_bf16(std::uint16_t* to, vec<float> x) {
 }
 
 // The paths. `group`: numbers in a dword of weights. `depth_step`: dwords of k that are taken at once, rows are filled up
-// to whole steps. `rows`: of a tile. `block_bytes`: of converted rows that stay in the cache while panels pass by.
-// `offset`: what a stored activation lacks of its unsigned value. `Session`: the state of a thread that calculates.
-// sums(session, a, pitch, rows, b, depth, sums): rows of a times one panel, as [rows][panel_columns].
+// to whole steps; `most_steps`: dwords of k between one store of the sums and the next. `rows`: of a tile.
+// `block_bytes`: of converted rows that stay in the cache while panels pass by. `offset`: what a stored activation lacks
+// of its unsigned value. `Session`: the state of a thread that calculates.
+// sums(session, a, pitch, rows, b, steps, sums, add): rows of a times one panel as [rows][panel_columns], added or new.
 
 template <class Dot, int R>
 void dot_tile(const typename Dot::Activation* a, Index pitch, const std::int32_t* b, Index depth,
@@ -101,6 +102,7 @@ void dot_tile(const typename Dot::Activation* a, Index pitch, const std::int32_t
 template <class Dot>
 struct DotPath {
   static constexpr Index depth_step = 1;
+  static constexpr Index most_steps = Index{1} << 40;  // registers hold the sums of all
   static constexpr Index rows = dot_rows_of_tile;
   static constexpr Index block_bytes = 320 * 1024;
   static constexpr std::int32_t offset = 0;
@@ -108,7 +110,7 @@ struct DotPath {
 
   template <class Activation, class Sum>
   static void sums(Session&, const Activation* a, Index pitch, Index count, const std::int32_t* b, Index depth,
-                   Sum* to) {
+                   Sum* to, bool) {
     choose<Activation, Sum>(std::make_integer_sequence<int, dot_rows_of_tile>{}, count, a, pitch, b, depth, to);
   }
 
@@ -172,6 +174,7 @@ struct Int8AsWords : DotPath<Int8AsWords> {
 
 // bf16 with an instruction for it: two products and their sum.
 #if defined(OCELLUS_ISA_AVX512) && defined(__AVX512BF16__)
+#define OCELLUS_ISA_BF16_DOT 1
 struct Bf16Pairs : DotPath<Bf16Pairs> {
   using Activation = std::uint16_t;
   using Weight = std::uint16_t;
@@ -183,43 +186,59 @@ struct Bf16Pairs : DotPath<Bf16Pairs> {
   static OCELLUS_INLINE Column column(const void* p) { return load_dwords(p); }
   static OCELLUS_INLINE Column repeat(const Activation* a) { return repeat_dword(a); }
   static OCELLUS_INLINE Sums dot(Sums sum, Column x, Column y) {
-    return vec<float>::raw{_mm512_dpbf16_ps(sum.r, (__m512bh)x, (__m512bh)y)};
+    // Not _mm512_dpbf16_ps: clang 16 crashes over vectors of bf16.
+    asm("vdpbf16ps\t%2, %1, %0" : "+v"(sum.r) : "v"(x), "v"(y));
+    return sum;
   }
 };
 #endif
 
 // int8 with an instruction for it: four products and their sum, without saturation.
-#if defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__)
+#if defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__) || defined(__ARM_FEATURE_DOTPROD)
+#define OCELLUS_ISA_INT8_DOT 1
 struct Int8Quads : DotPath<Int8Quads> {
-  using Activation = std::uint8_t;
   using Weight = std::int8_t;
   using Sum = std::int32_t;
   using Sums = Dwords;
   using Column = Dwords;
   static constexpr Index group = 4;
+#if defined(__ARM_FEATURE_DOTPROD)  // both factors signed
+  using Activation = std::int8_t;
+  static constexpr std::int32_t offset = 128;
+#else
+  using Activation = std::uint8_t;
+#endif
 
   static OCELLUS_INLINE Column column(const void* p) { return load_dwords(p); }
   static OCELLUS_INLINE Column repeat(const Activation* a) { return repeat_dword(a); }
   static OCELLUS_INLINE Sums dot(Sums sum, Column x, Column y) {
+#if defined(__ARM_FEATURE_DOTPROD)
+    return (Dwords)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)y);
+#else
     return (Dwords)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)y);
+#endif
   }
 };
 #endif
 
 // The paths of this instruction set.
 struct Dots {
-#if defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512BF16__)
-  static constexpr const char* name = "avx512_bf16";
+#if defined(OCELLUS_ISA_BF16_DOT)
   using Bf16 = Bf16Pairs;
-  using Int8 = Int8Quads;
-#elif defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__)
-  static constexpr const char* name = "avx512_vnni";
+#else
   using Bf16 = Bf16AsFloats;
+#endif
+#if defined(OCELLUS_ISA_INT8_DOT)
   using Int8 = Int8Quads;
 #else
-  static constexpr const char* name = OCELLUS_ISA_NAME;
-  using Bf16 = Bf16AsFloats;
   using Int8 = Int8AsWords;
+#endif
+#if defined(OCELLUS_ISA_BF16_DOT) && defined(OCELLUS_ISA_INT8_DOT)
+  static constexpr const char* name = "avx512_bf16";
+#elif defined(OCELLUS_ISA_AVX512) && defined(OCELLUS_ISA_INT8_DOT)
+  static constexpr const char* name = "avx512_vnni";
+#else
+  static constexpr const char* name = OCELLUS_ISA_NAME;
 #endif
 };
 
@@ -233,6 +252,7 @@ struct TilePath {
   static constexpr Index group = 4 / static_cast<Index>(sizeof(Activation));
   static constexpr Index tile = 16;
   static constexpr Index depth_step = tile;
+  static constexpr Index most_steps = 8 * tile;  // 16 KiB of a panel and as much of two tiles of rows: both stay in L1
   static constexpr Index rows = 2 * tile;
   static constexpr Index block_bytes = 1280 * 1024;  // whoever has tiles has 2 MiB of L2
   static constexpr std::int32_t offset = 0;
@@ -261,7 +281,8 @@ struct TilePath {
         shapes.bytes[i] = 64;
         shapes.rows[i] = of[i];
       }
-      asm volatile("" ::: "memory");  // g++'s _tile_loadconfig says that it reads 8 bytes, _tile_loadd that it reads none
+      // g++'s _tile_loadconfig says that it reads 8 bytes, its _tile_loadd that it reads none.
+      asm volatile("" ::: "memory");
       _tile_loadconfig(&shapes);
     }
 
@@ -270,7 +291,7 @@ struct TilePath {
   };
 
   [[gnu::noinline]] static void sums(Session& session, const Activation* a, Index pitch, Index count,
-                                     const std::int32_t* b, Index steps, Sum* to) {
+                                     const std::int32_t* b, Index steps, Sum* to, bool add) {
     session.configure(count);
     asm volatile("" ::: "memory");
     const long row = pitch * static_cast<long>(sizeof(Activation));
@@ -278,8 +299,13 @@ struct TilePath {
     const char* upper = reinterpret_cast<const char*>(a);
     const char* lower = upper + tile * row;
     const Index blocks = ceil_div(steps, tile);
-    _tile_zero(0);
-    _tile_zero(1);
+    if (add) {
+      _tile_loadd(0, to, column);
+      _tile_loadd(1, to + tile, column);
+    } else {
+      _tile_zero(0);
+      _tile_zero(1);
+    }
     if (count <= tile) {
       for (Index i = 0; i < blocks; ++i, upper += 64, b += tile * panel_columns) {
         _tile_loadd(4, upper, row);
@@ -294,8 +320,13 @@ struct TilePath {
         }
       }
     } else {
-      _tile_zero(2);
-      _tile_zero(3);
+      if (add) {
+        _tile_loadd(2, to + tile * panel_columns, column);
+        _tile_loadd(3, to + tile * panel_columns + tile, column);
+      } else {
+        _tile_zero(2);
+        _tile_zero(3);
+      }
       for (Index i = 0; i < blocks; ++i, upper += 64, lower += 64, b += tile * panel_columns) {
         _tile_loadd(6, b, column);
         _tile_loadd(4, upper, row);
@@ -351,31 +382,50 @@ struct PackedWeight {
   }
 };
 
-// Smallest and largest of 0 and x; finite: whether all are.
+// Smallest and largest of 0 and x, lane by lane; finite: whether all are.
 struct ValueRange {
-  float low, high;
-  bool finite;
+  vec<float> low = vec<float>(0.0f);
+  vec<float> high = vec<float>(0.0f);
+  bool finite = true;
 
+  OCELLUS_INLINE ValueRange() = default;
   OCELLUS_INLINE ValueRange(const float* x, Index n) {
     constexpr Index w = vec<float>::size;
-    vec<float> least(0.0f);
-    vec<float> most(0.0f);
     vec<float> poison(0.0f);  // NaN as soon as 0 x is
     const auto add = [&](vec<float> v) OCELLUS_INLINE_LAMBDA {
-      least = min<float>(v, least);  // in this order NaN is passed over
-      most = max<float>(v, most);
+      low = min<float>(v, low);  // in this order NaN is passed over
+      high = max<float>(v, high);
       poison = fma<float>(v, 0.0f, poison);
     };
     Index i = 0;
-    for (; i + w <= n; i += w) add(load<float>(x + i));
+    for (; i + w <= n; i += w) add(load(x + i));
     if (i < n) add(load_n(x + i, n - i));
-    low = -reduce_max<float>(-least);
-    high = reduce_max<float>(most);
-    finite = reduce_add<float>(poison) == 0.0f;
+    finite = !any(poison != poison);
   }
 };
-// A step of 8 bits; not so small that its inverse is infinite.
-OCELLUS_INLINE float step_or_smallest(float step) { return step > FLT_MIN ? step : FLT_MIN; }
+
+template <int... I>
+OCELLUS_INLINE void interleave(vec<float> x, vec<float> y, vec<float>& low, vec<float>& high,
+                               std::integer_sequence<int, I...>) {
+  constexpr int w = sizeof...(I);
+  const Dwords a = to_bits<float>(x);
+  const Dwords b = to_bits<float>(y);
+  low = from_bits<float>(__builtin_shufflevector(a, b, (I / 2 + I % 2 * w)...));
+  high = from_bits<float>(__builtin_shufflevector(a, b, (I / 2 + w / 2 + I % 2 * w)...));
+}
+// Lane i of the result joins all lanes of x[i] by f. Overwrites x.
+template <class F>
+OCELLUS_INLINE vec<float> join_lanes(vec<float>* x, F f) {
+  constexpr int w = static_cast<int>(vec<float>::size);
+  OCELLUS_UNROLL for (int half = w / 2; half > 0; half /= 2) {
+    OCELLUS_UNROLL for (int i = 0; i < half; ++i) {
+      vec<float> low, high;
+      interleave(x[i], x[i + half], low, high, std::make_integer_sequence<int, w>{});
+      x[i] = f(low, high);
+    }
+  }
+  return x[0];
+}
 
 OCELLUS_INLINE Dwords clamp(Dwords x, std::int32_t low, std::int32_t high) {
   const Dwords least = Dwords{} + low;
@@ -392,7 +442,8 @@ std::int32_t pack_column(const float* weight, Index k, typename Path::Weight* to
   float inverse = 1;
   if constexpr (PackedWeight<Path>::quantised) {
     const ValueRange range(weight, k);
-    scale = step_or_smallest((range.high > -range.low ? range.high : -range.low) / 127);
+    scale = reduce_max<float>(max<float>(range.high, -range.low)) / 127;
+    scale = scale > FLT_MIN ? scale : FLT_MIN;  // its inverse is to be finite
     inverse = 1 / scale;
     if (!range.finite) {
       scale = __builtin_nanf("");
@@ -426,7 +477,8 @@ void pack_weight(Index n, Index k, const float* weight, void* packed) {
     for (Index column = panel * panel_columns; column < smaller(n, (panel + 1) * panel_columns); ++column) {
       auto* to = reinterpret_cast<typename Path::Weight*>(const_cast<std::int32_t*>(p.panel(packed, panel)));
       float scale = 1;
-      const std::int32_t sum = pack_column<Path>(weight + column * k, k, to + column % panel_columns * Path::group, scale);
+      const std::int32_t sum =
+          pack_column<Path>(weight + column * k, k, to + column % panel_columns * Path::group, scale);
       if constexpr (PackedWeight<Path>::quantised) {
         const_cast<float*>(p.scales(packed))[column] = scale;
         const_cast<std::int32_t*>(p.sums(packed))[column] = sum;
@@ -445,7 +497,8 @@ struct Rows {
 
   static Index pitch_of(const PackedWeight<Path>& weight) {
     constexpr Index line = 64 / static_cast<Index>(sizeof(typename Path::Activation));
-    return round_up(weight.depth * Path::group, line) + line;  // rows that are powers of two long would share cache sets
+    // One line more: rows that are powers of two long would share cache sets.
+    return round_up(weight.depth * Path::group, line) + line;
   }
   Rows(Scratch& scratch, Index rows, Index row_pitch) : pitch(row_pitch) {
     a = scratch.take<typename Path::Activation>(rows * pitch);
@@ -465,59 +518,70 @@ struct Rows {
   }
 };
 
-// One row of k numbers, filled up with zeros to `filled`.
+// At most a vector of rows of k numbers, filled up with zeros to `filled`.
 template <class Path>
-void convert_row(const float* x, Index k, Index filled, const Rows<Path>& to, Index row) {
+void convert_rows(const float* x, Index rows, Index k, Index filled, const Rows<Path>& to) {
   using Activation = typename Path::Activation;
   constexpr Index w = vec<float>::size;
-  Activation* a = to.a + row * to.pitch;
-  const auto each = [&](auto&& convert) OCELLUS_INLINE_LAMBDA {
+  const auto each = [&](Index row, auto&& convert) OCELLUS_INLINE_LAMBDA {
+    const float* from = x + row * k;
+    Activation* a = to.a + row * to.pitch;
     Index i = 0;
-    for (; i + w <= k; i += w) convert(a + i, load<float>(x + i));
+    for (; i + w <= k; i += w) convert(a + i, load(from + i));
     if (i < k) {
-      convert(a + i, load_n(x + i, k - i));
+      convert(a + i, load_n(from + i, k - i));
       i += w;
     }
     for (; i < filled; i += w) store_narrowed(a + i, Dwords{});
   };
   if constexpr (!PackedWeight<Path>::quantised) {
-    each([](Activation* p, vec<float> v) OCELLUS_INLINE_LAMBDA { store_as_bf16(p, v); });
+    for (Index row = 0; row < rows; ++row)
+      each(row, [](Activation* p, vec<float> v) OCELLUS_INLINE_LAMBDA { store_as_bf16(p, v); });
   } else {
-    const ValueRange range(x, k);
-    if (!range.finite) {
-      each([](Activation* p, vec<float>) OCELLUS_INLINE_LAMBDA { store_narrowed(p, Dwords{}); });
-      to.scale[row] = __builtin_nanf("");
-      to.zero[row] = 0;
-      return;
+    vec<float> low[std::size_t{w}];
+    vec<float> high[std::size_t{w}];
+    bool finite[std::size_t{w}];
+    for (Index row = 0; row < w; ++row) {
+      const ValueRange range = row < rows ? ValueRange(x + row * k, k) : ValueRange();
+      low[row] = range.low;
+      high[row] = range.high;
+      finite[row] = range.finite;
     }
-    const float step = step_or_smallest(range.high / 255 - range.low / 255);
-    const float inverse = 1 / step;
-    const std::int32_t zero = -round_to_integer(vec<float>(range.low * inverse))[0];
-    to.scale[row] = step;
-    to.zero[row] = zero - Path::offset;
-    each([&](Activation* p, vec<float> v) OCELLUS_INLINE_LAMBDA {
-      store_narrowed(p, clamp(round_to_integer(v * vec<float>(inverse)) + zero, 0, 255) - Path::offset);
-    });
+    // Steps and zero points of all rows at once.
+    const vec<float> least =
+        join_lanes(low, [](vec<float> a, vec<float> b) OCELLUS_INLINE_LAMBDA { return min<float>(a, b); });
+    const vec<float> most =
+        join_lanes(high, [](vec<float> a, vec<float> b) OCELLUS_INLINE_LAMBDA { return max<float>(a, b); });
+    const vec<float> step = max<float>(most / vec<float>(255.0f) - least / vec<float>(255.0f), vec<float>(FLT_MIN));
+    const vec<float> inverse = vec<float>(1.0f) / step;
+    const Dwords zero = -round_to_integer(least * inverse);
+    store_n(to.scale, step, rows);
+    for (Index row = 0; row < rows; ++row) {
+      to.zero[row] = zero[row] - Path::offset;
+      if (!finite[row]) to.scale[row] = __builtin_nanf("");  // whatever the integers are
+      const vec<float> factor(inverse.r[row]);
+      each(row, [&](Activation* p, vec<float> v) OCELLUS_INLINE_LAMBDA {
+        store_narrowed(p, clamp(round_to_integer(v * factor) + zero[row], 0, 255) - Path::offset);
+      });
+    }
   }
 }
 
-// Rows [m0, m1): output pixels with their windows.
+// Output pixels [m0, m1) with their windows.
 template <class Path>
-void convert_rows(const LowPrecisionConv& c, const PackedWeight<Path>& weight, Index m0, Index m1,
-                  const Rows<Path>& to) {
+void convert_windows(const LowPrecisionConv& c, const PackedWeight<Path>& weight, Index m0, Index m1,
+                     const Rows<Path>& to) {
   const ConvShape& s = c.shape;
   const Index taps = s.kernel.h * s.kernel.w;
   const Index k = taps * s.channels;
   const Index filled = weight.depth * Path::group;
-  if (is_pointwise(s)) {
-    for (Index m = m0; m < m1; ++m) convert_row<Path>(c.x + m * k, k, filled, to, m - m0);
-    return;
-  }
+  const bool pointwise = is_pointwise(s);
   Scratch scratch;
-  float* window = scratch.take<float>(k);
-  for (Index m = m0; m < m1; ++m) {
-    window_rows<float>(s, c.x, 0, 0, taps, m, m + 1, window, k);
-    convert_row<Path>(window, k, filled, to, m - m0);
+  float* windows = pointwise ? nullptr : scratch.take<float>(vec<float>::size * k);
+  for (Index m = m0; m < m1; m += vec<float>::size) {
+    const Index end = smaller(m1, m + vec<float>::size);
+    if (!pointwise) window_rows<float>(s, c.x, 0, 0, taps, m, end, windows, k);
+    convert_rows<Path>(pointwise ? c.x + m * k : windows, end - m, k, filled, to.from(m - m0));
   }
 }
 
@@ -546,7 +610,8 @@ void finish_sums(const LowPrecisionConv& c, const PackedWeight<Path>& weight, co
       if constexpr (PackedWeight<Path>::quantised) {
         const Dwords column_sum = load_dwords(weight.sums(c.packed_weight) + n0 + column);
         const Dwords sum = load_dwords(sums + r * panel_columns + column) - column_sum * row.zero[r];
-        const vec<float> exact = typename vec<float>::raw{__builtin_convertvector(sum, typename vec<float>::reg)};
+        typedef float Floats __attribute__((vector_size(sizeof(Dwords))));
+        const vec<float> exact = from_bits<float>((Dwords)__builtin_convertvector(sum, Floats));
         const vec<float> scaled = exact * load(weight.scales(c.packed_weight) + n0 + column);
         y = fma<float>(scaled, row.scale[r], shift);
       } else {
@@ -570,22 +635,51 @@ void finish_sums(const LowPrecisionConv& c, const PackedWeight<Path>& weight, co
   if (!is_light(t.before) || !is_light(t.after)) finish_tile<float>(t, rows);
 }
 
+// What the hardware does not foresee: the next panel, a share of it with every tile, and where a tile's sums will go.
+template <class Path>
+OCELLUS_INLINE void prefetch_panel(const PackedWeight<Path>& weight, const void* packed, Index panel, Index part,
+                                   Index parts) {
+  const std::int32_t* p = weight.panel(packed, panel);
+  constexpr Index line = 16;
+  const Index lines = weight.depth * panel_columns / line;
+  for (Index i = lines * part / parts; i < lines * (part + 1) / parts; ++i) __builtin_prefetch(p + i * line, 0, 2);
+}
+OCELLUS_INLINE void prefetch_output(const LowPrecisionConv& c, Index m, Index rows, Index panel) {
+  const float* y = c.y + m * c.shape.out_channels + panel * panel_columns;
+  for (Index r = 0; r < rows; ++r, y += c.shape.out_channels) {
+    __builtin_prefetch(y, 1);
+    __builtin_prefetch(y + panel_columns / 2, 1);
+  }
+}
+
 // Converted rows [m0, m1) times panels [p0, p1).
 template <class Path>
 void multiply_rows(const LowPrecisionConv& c, const PackedWeight<Path>& weight, const Rows<Path>& rows, Index m0,
                    Index m1, Index p0, Index p1) {
   typename Path::Session session;
-  alignas(64) typename Path::Sum sums[std::size_t{Path::rows} * panel_columns];
   const Index tiles = ceil_div(m1 - m0, Path::rows);
   const EvenCut cut(m1 - m0, tiles);
+  Scratch scratch;
+  auto* sums = scratch.take<typename Path::Sum>(tiles * Path::rows * panel_columns);
   for (Index p = p0; p < p1; ++p) {
-    Index m = m0;
-    for (Index i = 0; i < tiles; ++i) {
-      const Rows<Path> tile = rows.from(m - m0);
-      Path::sums(session, tile.a, tile.pitch, cut[i], weight.panel(c.packed_weight, p), weight.steps, sums);
-      finish_sums<Path>(c, weight, sums, m, cut[i], p, tile);
-      m += cut[i];
-    }
+    const std::int32_t* panel = weight.panel(c.packed_weight, p);
+    Index step = 0;
+    do {
+      const Index steps = smaller(weight.steps - step, Path::most_steps);
+      const bool last = step + steps == weight.steps;
+      Index m = m0;
+      for (Index i = 0; i < tiles; ++i) {
+        const Rows<Path> tile = rows.from(m - m0);
+        auto* to = sums + i * Path::rows * panel_columns;
+        if (step == 0 && p + 1 < p1) prefetch_panel<Path>(weight, c.packed_weight, p + 1, i, tiles);
+        if (last) prefetch_output(c, m, cut[i], p);
+        Path::sums(session, tile.a + step * Path::group, tile.pitch, cut[i], panel + step * panel_columns, steps, to,
+                   step > 0);
+        if (last) finish_sums<Path>(c, weight, to, m, cut[i], p, tile);
+        m += cut[i];
+      }
+      step += steps;
+    } while (step < weight.steps);
   }
 }
 
@@ -598,7 +692,10 @@ void low_precision_conv(const LowPrecisionConv& c) {
   if (m == 0 || weight.panels == 0) return;
   const Index pitch = Rows<Path>::pitch_of(weight);
   const Index threads = m * s.out_channels * larger(1, k) < 262144 ? 1 : num_threads();
-  const Index most_rows = larger(Path::rows, Path::block_bytes / (pitch * static_cast<Index>(sizeof(typename Path::Activation))));
+  // A weight that stays in L2 may be read as often as one likes.
+  const Index most_bytes = weight.bytes() <= 512 * 1024 ? 128 * 1024 : Path::block_bytes;
+  const Index row_bytes = pitch * static_cast<Index>(sizeof(typename Path::Activation));
+  const Index most_rows = larger(Path::rows, most_bytes / row_bytes);
   Index blocks = ceil_div(m, most_rows);
   if (threads > 1) blocks = larger(blocks, smaller(4 * threads, m / 128));
   if (threads == 1 || blocks >= threads) {  // each block for itself
@@ -607,7 +704,7 @@ void low_precision_conv(const LowPrecisionConv& c) {
       const Index m1 = m * (i + 1) / blocks;
       Scratch scratch;
       const Rows<Path> rows(scratch, m1 - m0, pitch);
-      convert_rows<Path>(c, weight, m0, m1, rows);
+      convert_windows<Path>(c, weight, m0, m1, rows);
       multiply_rows<Path>(c, weight, rows, m0, m1, 0, weight.panels);
     });
     return;
@@ -617,7 +714,7 @@ void low_precision_conv(const LowPrecisionConv& c) {
   const Index row_groups = smaller(m, 4 * threads);
   for_pieces(row_groups, [&](Index i) {
     const Index m0 = m * i / row_groups;
-    convert_rows<Path>(c, weight, m0, m * (i + 1) / row_groups, rows.from(m0));
+    convert_windows<Path>(c, weight, m0, m * (i + 1) / row_groups, rows.from(m0));
   });
   const Index panel_groups = smaller(weight.panels, 4 * threads);
   for_pieces(blocks * panel_groups, [&](Index piece) {
@@ -653,9 +750,9 @@ inline constexpr LowPrecisionTable low_precision_paths = {Paths::name, &packed_b
 #if defined(OCELLUS_IMPL_KERNEL_SET)
 #if defined(OCELLUS_ISA_AMX)
 #define OCELLUS_LOW_PRECISION_TABLE table_low_amx
-#elif defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+#elif defined(OCELLUS_ISA_BF16_DOT) && defined(OCELLUS_ISA_INT8_DOT)
 #define OCELLUS_LOW_PRECISION_TABLE table_low_avx512_bf16
-#elif defined(OCELLUS_ISA_AVX512) && defined(__AVX512VNNI__)
+#elif defined(OCELLUS_ISA_AVX512) && defined(OCELLUS_ISA_INT8_DOT)
 #define OCELLUS_LOW_PRECISION_TABLE table_low_avx512_vnni
 #elif defined(OCELLUS_ISA_AVX512)
 #define OCELLUS_LOW_PRECISION_TABLE table_low_avx512
@@ -666,7 +763,8 @@ inline constexpr LowPrecisionTable low_precision_paths = {Paths::name, &packed_b
 #endif
 namespace ocellus::kernels {
 extern const LowPrecisionTable OCELLUS_LOW_PRECISION_TABLE;
-constinit const LowPrecisionTable OCELLUS_LOW_PRECISION_TABLE = OCELLUS_ISA::low_precision_paths<OCELLUS_ISA::BestPaths>;
+constinit const LowPrecisionTable OCELLUS_LOW_PRECISION_TABLE =
+    OCELLUS_ISA::low_precision_paths<OCELLUS_ISA::BestPaths>;
 }  // namespace ocellus::kernels
 #undef OCELLUS_LOW_PRECISION_TABLE
 #endif
