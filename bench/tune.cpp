@@ -23,14 +23,6 @@ using ocellus::kernels::ConvCosts;
 using ocellus::kernels::ConvShape;
 
 constexpr struct {
-  const char* name;
-  const ConvCosts& committed;
-} sets[] = {{"sse2", ocellus::kernels::isa_sse2::conv_costs},
-            {"avx2", ocellus::kernels::isa_avx2::conv_costs},
-            {"avx512", ocellus::kernels::isa_avx512::conv_costs},
-            {"neon", ocellus::kernels::isa_neon::conv_costs}};
-
-constexpr struct {
   ConvAlgorithm algorithm;
   Index outputs;  // of a tile's side
 } algorithms[] = {{ConvAlgorithm::direct, 1}, {ConvAlgorithm::winograd2, 2}, {ConvAlgorithm::winograd4, 4}};
@@ -118,12 +110,12 @@ Eigen::Vector3d fit(const Eigen::MatrixXd& features_of, const Eigen::VectorXd& t
 }
 
 void print_row(const ConvCost (&costs)[3]) {
-  const char* open = "{";
+  const char* between = "";
   for (const ConvCost& c : costs) {
-    std::printf("%s{%.3g, %.3g, %.3g, %.3g}", open, c.product, c.transform, c.weight, c.packing);
-    open = ", ";
+    std::printf("%s{%.3g, %.3g, %.3g, %.3g}", between, c.product, c.transform, c.weight, c.packing);
+    between = ", ";
   }
-  std::printf("};\n");
+  std::printf("},\n");
 }
 
 void measure_set() {
@@ -182,25 +174,26 @@ int main(int argc, char** argv) {
 namespace ocellus::kernels {
 
 // Picoseconds of one core per multiply-add, per number transformed, per packed weight read, and per weight packed where
-// that is part of the call.
+// that is part of the call. NEON has AVX2's row until somebody measures it.
 struct ConvCost {
   double product, transform, weight, packing;
 };
 struct ConvCosts {
+  const char* instruction_set;
   ConvCost direct, winograd2, winograd4;
 };
 
+inline constexpr ConvCosts conv_costs[] = {
 )");
-  for (const auto& set : sets) {
-    std::printf("namespace isa_%s {\ninline constexpr ConvCosts conv_costs", set.name);
-    const std::string row = measured(argv[0], set.name);
+  for (const ConvCosts& committed : ocellus::kernels::conv_costs) {
+    std::printf("    {\"%s\", ", committed.instruction_set);
+    const std::string row = measured(argv[0], committed.instruction_set);
     if (row.empty()) {
-      print_row({set.committed.direct, set.committed.winograd2, set.committed.winograd4});
+      print_row({committed.direct, committed.winograd2, committed.winograd4});
     } else {
       std::fputs(row.c_str(), stdout);
     }
-    std::printf("}\n");
     std::fflush(stdout);
   }
-  std::printf("\n}  // namespace ocellus::kernels\n");
+  std::printf("};\n\n}  // namespace ocellus::kernels\n");
 }

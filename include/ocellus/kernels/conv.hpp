@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstring>
+#include <string_view>
 
 #include <ocellus/kernels/depthwise.hpp>
 #include <ocellus/kernels/gemm.hpp>
@@ -128,6 +129,14 @@ void indirect(const Indirect<T>& job, const Fill& fill, const Output& output) {
   }
 }
 
+// The row of this instruction set.
+constexpr const ConvCosts& own_conv_costs() {
+  for (const ConvCosts& row : conv_costs) {
+    if (std::string_view(row.instruction_set) == OCELLUS_ISA_NAME) return row;
+  }
+  throw "kernels/tuning.hpp has no row for this instruction set";  // does not compile
+}
+
 // Estimated time of a dense convolution by F(MxM, 3x3), or directly with M = 0.
 template <int M>
 OCELLUS_INLINE double conv_cost(const ConvShape& s, const ConvCost& cost, bool packed) {
@@ -151,9 +160,10 @@ template <class T>
 ConvAlgorithm algorithm_of(const ConvShape& s, bool packed) {
   if (!std::is_same_v<T, float> || !has_winograd(s)) return ConvAlgorithm::direct;
   if (s.algorithm != ConvAlgorithm::automatic) return s.algorithm;
-  const double direct = conv_cost<0>(s, conv_costs.direct, packed);
-  const double two = conv_cost<2>(s, conv_costs.winograd2, packed);
-  const double four = conv_cost<4>(s, conv_costs.winograd4, packed);
+  constexpr const ConvCosts& costs = own_conv_costs();
+  const double direct = conv_cost<0>(s, costs.direct, packed);
+  const double two = conv_cost<2>(s, costs.winograd2, packed);
+  const double four = conv_cost<4>(s, costs.winograd4, packed);
   if (four < two && four < direct) return ConvAlgorithm::winograd4;
   return two < direct ? ConvAlgorithm::winograd2 : ConvAlgorithm::direct;
 }

@@ -479,7 +479,7 @@ void gemm_split_k(const Gemm<T>& g) {
     }
     job.c = partial + chunk * g.m * g.n;
     job.ldc = g.n;
-    const Index row_blocks = ceil_div(g.m, block_rows<T>(512));
+    const Index row_blocks = ceil_div(g.m, block_rows<T>(g.m, 512));
     for (Index i = 0; i < row_blocks; ++i)
       gemm_block<T>(job, g.m * i / row_blocks, g.m * (i + 1) / row_blocks, 0, Panels<T>(g.n).count);
   });
