@@ -17,12 +17,12 @@ double rate(const Json& json, std::string_view key, double fallback);
 std::vector<Index> integers(const Json& json, std::string_view key, const std::vector<Index>& fallback, Index low, Index high,
                             bool any_length = false);
 
-// Of the configurations in `known` the one whose name stands in "variant".
+// Of the architecture's published variants the one that stands in "variant".
 template <class Config>
-const Config& variant(const Json& json, const std::vector<Config>& known) {
+Config variant(const Json& json) {
   const std::string name = json.get<std::string>("variant");
   std::string names;
-  for (const Config& c : known) {
+  for (const Config& c : Config::variants()) {
     if (c.variant == name) return c;
     names += (names.empty() ? "" : ", ") + c.variant;
   }

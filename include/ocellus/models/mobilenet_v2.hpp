@@ -35,6 +35,7 @@ struct Config {
 
   static Config mobilenet_v2() { return {}; }
 
+  static std::vector<Config> variants() { return {mobilenet_v2()}; }
   static Config from_json(const Json& json);
   void write(JsonWriter& json) const;
 };
@@ -111,7 +112,7 @@ OCELLUS_FN Tensor MobileNetV2::forward(const Tensor& image) const {
 
 OCELLUS_FN Config Config::from_json(const Json& json) {
   namespace read = ocellus::config;
-  Config c = read::variant<Config>(json, {mobilenet_v2()});
+  Config c = read::variant<Config>(json);
   c.labels = read::labels(json);
   c.stem_size = read::integer(json, "stem_size", c.stem_size, 1, 65536);
   c.expansions = read::integers(json, "expansions", c.expansions, 1, 64);

@@ -51,6 +51,8 @@ std::vector<std::string> network_variants();
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_MODELS)
+#include <algorithm>
+
 #include <ocellus/core/error.hpp>
 #include <ocellus/models/lenet.hpp>
 #include <ocellus/models/mlp.hpp>
@@ -158,6 +160,7 @@ OCELLUS_FN std::span<const Architecture> architectures() {
 
 // What a new model is built for.
 struct Request {
+  const std::string& variant;
   const std::vector<std::string>& labels;
   Index channels;
   Size2 size;
@@ -181,9 +184,10 @@ std::unique_ptr<Network> make_vit(const Request& r) {
   return std::make_unique<NetworkOf<ViT>>(c);
 }
 // Models of convolutions up to a mean over the pixels, built for no size.
-template <class M, auto Make>
+template <class M>
 std::unique_ptr<Network> make_convolutional(const Request& r) {
-  auto c = Make();
+  auto variants = Traits<M>::Config::variants();
+  auto& c = *std::find_if(variants.begin(), variants.end(), [&](const auto& v) { return v.variant == r.variant; });
   c.labels = r.labels;
   c.num_channels = r.channels;
   return std::make_unique<NetworkOf<M>>(c);
@@ -209,22 +213,14 @@ OCELLUS_FN std::span<const Variant> variants() {
     {"vit-tiny", make_vit<ViTConfig::tiny>},               {"vit-small", make_vit<ViTConfig::small>},
     {"vit-base", make_vit<ViTConfig::base>},               {"vit-large", make_vit<ViTConfig::large>},
     {"vit-huge", make_vit<ViTConfig::huge>},
-    {"resnet18", make_convolutional<ResNet, ResNetConfig::resnet18>},
-    {"resnet34", make_convolutional<ResNet, ResNetConfig::resnet34>},
-    {"resnet50", make_convolutional<ResNet, ResNetConfig::resnet50>},
-    {"resnet101", make_convolutional<ResNet, ResNetConfig::resnet101>},
-    {"resnet152", make_convolutional<ResNet, ResNetConfig::resnet152>},
-    {"vgg11", make_convolutional<VGG, VGGConfig::vgg11>},
-    {"vgg13", make_convolutional<VGG, VGGConfig::vgg13>},
-    {"vgg16", make_convolutional<VGG, VGGConfig::vgg16>},
-    {"vgg19", make_convolutional<VGG, VGGConfig::vgg19>},
-    {"vgg11_bn", make_convolutional<VGG, VGGConfig::vgg11_bn>},
-    {"vgg13_bn", make_convolutional<VGG, VGGConfig::vgg13_bn>},
-    {"vgg16_bn", make_convolutional<VGG, VGGConfig::vgg16_bn>},
-    {"vgg19_bn", make_convolutional<VGG, VGGConfig::vgg19_bn>},
-    {"mobilenet_v2", make_convolutional<MobileNetV2, MobileNetV2Config::mobilenet_v2>},
-    {"lenet", make_lenet},
-    {"mlp", make_mlp}};
+    {"resnet18", make_convolutional<ResNet>},              {"resnet34", make_convolutional<ResNet>},
+    {"resnet50", make_convolutional<ResNet>},              {"resnet101", make_convolutional<ResNet>},
+    {"resnet152", make_convolutional<ResNet>},             {"vgg11", make_convolutional<VGG>},
+    {"vgg13", make_convolutional<VGG>},                    {"vgg16", make_convolutional<VGG>},
+    {"vgg19", make_convolutional<VGG>},                    {"vgg11_bn", make_convolutional<VGG>},
+    {"vgg13_bn", make_convolutional<VGG>},                 {"vgg16_bn", make_convolutional<VGG>},
+    {"vgg19_bn", make_convolutional<VGG>},                 {"mobilenet_v2", make_convolutional<MobileNetV2>},
+    {"lenet", make_lenet},                                 {"mlp", make_mlp}};
   return list;
 }
 
@@ -246,7 +242,7 @@ OCELLUS_FN std::unique_ptr<Network> make_network(const std::string& variant, con
                                                  Size2 size, Index ignore_index) {
   std::string known;
   for (const network_detail::Variant& v : network_detail::variants()) {
-    if (variant == v.name) return v.make({labels, channels, size, ignore_index});
+    if (variant == v.name) return v.make({variant, labels, channels, size, ignore_index});
     known += (known.empty() ? "" : ", ") + std::string(v.name);
   }
   throw UsageError("there is no model \"" + variant + "\" to start from; the library has " + known);

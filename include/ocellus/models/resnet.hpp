@@ -36,6 +36,7 @@ struct Config {
   static Config resnet101() { return {.variant = "resnet101", .depths = {3, 4, 23, 3}}; }
   static Config resnet152() { return {.variant = "resnet152", .depths = {3, 8, 36, 3}}; }
 
+  static std::vector<Config> variants();
   static Config from_json(const Json& json);
   void write(JsonWriter& json) const;
 };
@@ -161,9 +162,11 @@ OCELLUS_FN Tensor ResNet::forward(const Tensor& image) const {
   return fc(reshape(x, {x.dim(0), -1}));
 }
 
+OCELLUS_FN std::vector<Config> Config::variants() { return {resnet18(), resnet34(), resnet50(), resnet101(), resnet152()}; }
+
 OCELLUS_FN Config Config::from_json(const Json& json) {
   namespace read = ocellus::config;
-  Config c = read::variant<Config>(json, {resnet18(), resnet34(), resnet50(), resnet101(), resnet152()});
+  Config c = read::variant<Config>(json);
   c.labels = read::labels(json);
   c.depths = read::integers(json, "depths", c.depths, 1, 1000);
   c.hidden_sizes = read::integers(json, "hidden_sizes", c.hidden_sizes, 1, 65536);

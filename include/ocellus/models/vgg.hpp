@@ -41,6 +41,7 @@ struct Config {
   static Config vgg16_bn() { return normalised(vgg16()); }
   static Config vgg19_bn() { return normalised(vgg19()); }
 
+  static std::vector<Config> variants();
   static Config from_json(const Json& json);
   void write(JsonWriter& json) const;
 
@@ -106,9 +107,13 @@ OCELLUS_FN Tensor VGG::forward(const Tensor& image) const {
   return classifier(reshape(map, {map.dim(0), -1}));
 }
 
+OCELLUS_FN std::vector<Config> Config::variants() {
+  return {vgg11(), vgg13(), vgg16(), vgg19(), vgg11_bn(), vgg13_bn(), vgg16_bn(), vgg19_bn()};
+}
+
 OCELLUS_FN Config Config::from_json(const Json& json) {
   namespace read = ocellus::config;
-  Config c = read::variant<Config>(json, {vgg11(), vgg13(), vgg16(), vgg19(), vgg11_bn(), vgg13_bn(), vgg16_bn(), vgg19_bn()});
+  Config c = read::variant<Config>(json);
   c.labels = read::labels(json);
   c.depths = read::integers(json, "depths", c.depths, 1, 1000);
   c.hidden_sizes = read::integers(json, "hidden_sizes", c.hidden_sizes, 1, 65536);
