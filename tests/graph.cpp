@@ -226,10 +226,11 @@ TEST_CASE("a run allocates nothing once its workspace exists and every thread ha
     const Tensor picture = random_tensor<float>({1, 128, 128, 3}, 1);
     const SegFormer segformer = randomised(SegFormer(SegFormerConfig::b0()));
     check(Plan(optimize(trace(segformer, picture.shape()))), picture);
-    check(Plan(trace(segformer, picture.shape())), picture);
-    const ViT vit = randomised(ViT(ViTConfig::tiny()));
-    const Tensor square = random_tensor<float>({1, 224, 224, 3}, 2);
-    check(Plan(optimize(trace(vit, square.shape()))), square);
+    ViTConfig small = ViTConfig::tiny();
+    small.image_size = 128;
+    small.num_hidden_layers = 2;
+    const ViT vit = randomised(ViT(small));
+    check(Plan(optimize(trace(vit, picture.shape()))), picture);
   }
   set_num_threads(threads);
 }
