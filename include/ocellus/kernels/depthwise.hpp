@@ -78,9 +78,7 @@ OCELLUS_INLINE void depthwise_pixels(const DepthwiseWindow<T>& k, Index next, In
   }
   OCELLUS_UNROLL for (int p = 0; p < P; ++p) {
     OCELLUS_UNROLL for (int v = 0; v < V; ++v) {
-      vec<T> all = sum[p][v];
-      if (light == Act::relu) all = act<Act::relu, T>(all);
-      if (light == Act::relu6) all = act<Act::relu6, T>(all);
+      const vec<T> all = light_act<T>(light, sum[p][v]);
       if constexpr (Tail) {
         store_n(y + p * k.channels + v * w, all, left);
       } else {

@@ -46,6 +46,11 @@ struct Panels {
 
 // Done on the accumulators.
 constexpr bool is_light(Act f) { return f == Act::none || f == Act::relu || f == Act::relu6; }
+template <class T>
+OCELLUS_INLINE vec<T> light_act(Act f, vec<T> x) {
+  if (f == Act::relu) return act<Act::relu, T>(x);
+  return f == Act::relu6 ? act<Act::relu6, T>(x) : x;
+}
 
 // One tile: C rows (+)= Σ over segments and k of a(row, segment, k) b(k, column), then the epilogue.
 // Rows are evenly spaced, or listed: a_rows, c_rows.

@@ -600,8 +600,8 @@ void finish_sums(const LowPrecisionConv& c, const PackedWeight<Path>& weight, co
   t.before = c.epilogue.before;
   t.after = c.epilogue.after;
   const float* bias = c.epilogue.bias ? c.epilogue.bias + n0 : nullptr;
-  const bool relu_before = t.before == Act::relu;
-  const bool relu_after = is_light(t.before) && t.after == Act::relu;
+  const Act before = is_light(t.before) ? t.before : Act::none;
+  const Act after = is_light(t.before) && is_light(t.after) ? t.after : Act::none;
   const float* residual = is_light(t.before) ? t.residual : nullptr;
   const auto finish = [&](Index column, auto&& read, auto&& write) OCELLUS_INLINE_LAMBDA {
     const vec<float> shift = bias ? read(bias + column) : vec<float>(0.0f);
@@ -617,9 +617,9 @@ void finish_sums(const LowPrecisionConv& c, const PackedWeight<Path>& weight, co
       } else {
         y = load(sums + r * panel_columns + column) + shift;
       }
-      if (relu_before) y = act<Act::relu, float>(y);
+      y = light_act<float>(before, y);
       if (residual) y += read(residual + r * n + column);
-      if (relu_after) y = act<Act::relu, float>(y);
+      y = light_act<float>(after, y);
       write(t.c + r * n + column, y);
     }
   };
