@@ -70,11 +70,13 @@ OCELLUS_FN void run_pieces(Index pieces, void (*body)(void*, Index), void* conte
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 #if defined(__linux__)
+#include <pthread.h>
 #include <sched.h>
 #endif
 #if defined(__x86_64__)
@@ -145,6 +147,7 @@ class Pool {
     left_.store(pieces, std::memory_order_seq_cst);
     if (parked_.load(std::memory_order_seq_cst)) {
       std::lock_guard wake_lock(mutex_);
+      bar_own_cpu();
       wake_.notify_all();
     }
     inside() = true;
@@ -186,9 +189,50 @@ class Pool {
     return false;
   }
 
+  struct Worker {
+    std::thread thread;
+    bool asleep = false;  // guarded by mutex_, as what follows
+#if defined(__linux__)
+    cpu_set_t allowed;  // what it had when it fell asleep
+#endif
+  };
+
   void start() {
-    for (int i = 1; i < size(); ++i) workers_.emplace_back([this] { serve(); });
+    for (int i = 1; i < size(); ++i) {
+      Worker& worker = *workers_.emplace_back(std::make_unique<Worker>());
+      worker.thread = std::thread([this, &worker] { serve(worker); });
+    }
   }
+
+  // A thread that is woken may be queued behind the one that wakes it, which goes on computing, and stay there for many milliseconds
+  // although another CPU is idle. So whoever wakes the workers bars them from its CPU; they lift that when they run.
+  void bar_own_cpu() {
+#if defined(__linux__)
+    const int own = sched_getcpu();
+    for (const auto& worker : workers_) {
+      cpu_set_t others = worker->allowed;
+      if (!worker->asleep || own < 0 || own >= CPU_SETSIZE) continue;
+      CPU_CLR(static_cast<std::size_t>(own), &others);
+      if (CPU_COUNT(&others) > 0) pthread_setaffinity_np(worker->thread.native_handle(), sizeof others, &others);
+    }
+#endif
+  }
+
+  void sleep_until_called(Worker& worker) {
+    const auto called = [this] { return is_called(); };
+    std::unique_lock lock(mutex_);
+#if defined(__linux__)
+    worker.asleep = sched_getaffinity(0, sizeof worker.allowed, &worker.allowed) == 0;
+#endif
+    parked_.fetch_add(1, std::memory_order_seq_cst);
+    wake_.wait(lock, called);
+    parked_.fetch_sub(1, std::memory_order_relaxed);
+#if defined(__linux__)
+    if (std::exchange(worker.asleep, false)) sched_setaffinity(0, sizeof worker.allowed, &worker.allowed);
+#endif
+  }
+
+  bool is_called() const { return left_.load(std::memory_order_seq_cst) > 0 || stopping_.load(std::memory_order_relaxed); }
 
   void stop() {
     if (workers_.empty()) return;
@@ -197,21 +241,15 @@ class Pool {
       stopping_ = true;
     }
     wake_.notify_all();
-    for (std::thread& t : workers_) t.join();
+    for (const auto& worker : workers_) worker->thread.join();
     workers_.clear();
     stopping_ = false;
   }
 
-  void serve() {
+  void serve(Worker& worker) {
     inside() = true;
-    const auto called = [this] { return left_.load(std::memory_order_seq_cst) > 0 || stopping_.load(std::memory_order_relaxed); };
     for (;;) {
-      if (!spin_until(called)) {
-        std::unique_lock lock(mutex_);
-        parked_.fetch_add(1, std::memory_order_seq_cst);
-        wake_.wait(lock, called);
-        parked_.fetch_sub(1, std::memory_order_relaxed);
-      }
+      if (!spin_until([this] { return is_called(); })) sleep_until_called(worker);
       if (stopping_.load(std::memory_order_relaxed)) return;
       if (work() && unfinished_.load(std::memory_order_seq_cst) == 0 && caller_waits_.load(std::memory_order_seq_cst)) {
         std::lock_guard lock(mutex_);
@@ -237,7 +275,7 @@ class Pool {
   }
 
   std::mutex busy_;
-  std::vector<std::thread> workers_;
+  std::vector<std::unique_ptr<Worker>> workers_;
   std::atomic<int> size_;
 
   void (*body_)(void*, Index) = nullptr;
