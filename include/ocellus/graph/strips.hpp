@@ -82,10 +82,21 @@ OCELLUS_FN Rows join(Rows a, Rows b) {
   return b.empty() ? a : Rows{std::min(a.first, b.first), std::max(a.last, b.last)};
 }
 
-// The op can write some rows of its one output.
-OCELLUS_FN bool by_rows(const Node& n) {
-  if (n.phase != Phase::forward || !n.op.info().reads || n.out[0] < 0) return false;
-  return std::all_of(n.out.begin() + 1, n.out.end(), [](int o) { return o < 0; });
+// The call can write some rows of its one output.
+OCELLUS_FN bool by_rows(const Graph& g, const Node& n) {
+  const auto reads = n.op.info().reads;
+  if (n.phase != Phase::forward || !reads || n.out[0] < 0 || n.in[0].value < 0) return false;
+  const bool one = std::all_of(n.out.begin() + 1, n.out.end(), [](int o) { return o < 0; });
+  return one && !reads(n.op.get(), g.shapes(n), 0, {0, g.values[at(n.out[0])].spec.shape.rows()}).empty();
+}
+
+// A row of output pixels needs more than its share of the input: a depthwise convolution, a resize.
+OCELLUS_FN bool has_window(const Graph& g, const Node& n) {
+  const Shape& y = g.values[at(n.out[0])].spec.shape;
+  if (y.rank() != 4) return false;
+  const Index middle = y.rows() / y[2] / 2 * y[2];
+  const Rows in = n.op.info().reads(n.op.get(), g.shapes(n), 0, {middle, middle + y[2]});
+  return in.size() * y.rows() > y[2] * n.in[0].spec.shape.rows();
 }
 
 // The rows of a value are the rows that this edge's reader sees.
@@ -98,7 +109,7 @@ OCELLUS_FN std::vector<int> grow(const Graph& g, int root, const std::vector<boo
   for (int n = root; n >= 0; --n) {  // readers come after their producer
     const Node& node = g.nodes[at(n)];
     if (n != root) {
-      if (taken[at(n)] || !by_rows(node)) continue;
+      if (taken[at(n)] || !by_rows(g, node)) continue;
       const int v = node.out[0];
       if (joined[at(v)] == 0 || joined[at(v)] != reads[at(v)]) continue;
     }
@@ -109,6 +120,36 @@ OCELLUS_FN std::vector<int> grow(const Graph& g, int root, const std::vector<boo
   }
   std::reverse(nodes.begin(), nodes.end());
   return nodes;
+}
+
+// The most windows on a way through the group: each makes the strips above it taller.
+OCELLUS_FN int windows(const Graph& g, const std::vector<int>& nodes) {
+  std::vector<int> below(g.values.size());  // windows between a value and the output
+  int most = 0;
+  for (std::size_t i = nodes.size(); i-- > 0;) {
+    const Node& node = g.nodes[at(nodes[i])];
+    for (std::size_t j = 0; j < node.in.size(); ++j) {  // only the first input is read through the window
+      const int count = below[at(node.out[0])] + (j == 0 && has_window(g, node));
+      const int v = node.in[j].value;
+      if (v >= 0) below[at(v)] = std::max(below[at(v)], count);
+      most = std::max(most, count);
+    }
+  }
+  return most;
+}
+
+// Bytes of the values that could have stayed inside had the group begun earlier.
+OCELLUS_FN Index cut_bytes(const Graph& g, const std::vector<int>& all, std::size_t begin) {
+  Index sum = 0;
+  for (std::size_t i = 0; i < begin; ++i) {
+    const int v = g.nodes[at(all[i])].out[0];
+    const auto reads = [&](int n) {
+      const Node& node = g.nodes[at(n)];
+      return std::any_of(node.in.begin(), node.in.end(), [&](const Edge& e) { return e.value == v; });
+    };
+    if (std::any_of(all.begin() + static_cast<std::ptrdiff_t>(begin), all.end(), reads)) sum += static_cast<Index>(g.values[at(v)].spec.bytes());
+  }
+  return sum;
 }
 
 // Strip height and buffers for a group of nodes; strip = 0: it cannot be cut, or does not pay.
@@ -129,7 +170,7 @@ OCELLUS_FN StripGroup shape_group(const Graph& g, std::vector<int> nodes) {
     saved += static_cast<Index>(spec.bytes());
     group.buffers.push_back({node.out[0], 0, static_cast<Index>(spec.bytes()) / std::max<Index>(spec.shape.rows(), 1)});
   }
-  if (saved < least_saved || constants > most_constants) return group;
+  if (saved < least_saved || constants > most_constants || windows(g, group.nodes) > 1) return group;
   if (unit == 1) unit = token_rows;
 
   // The tallest strip that fits the budget.
@@ -170,16 +211,22 @@ OCELLUS_FN std::vector<StripGroup> find_strip_groups(const Graph& graph) {
   }
   for (int root = static_cast<int>(graph.nodes.size()); root-- > 0;) {
     const Node& node = graph.nodes[at(root)];
-    if (taken[at(root)] || !by_rows(node)) continue;
-    std::vector<int> nodes = grow(graph, root, taken, reads);
-    // Without its first nodes a group may fit that does not as a whole.
-    for (; nodes.size() > 1; nodes.erase(nodes.begin())) {
-      StripGroup group = shape_group(graph, nodes);
+    if (taken[at(root)] || !by_rows(graph, node)) continue;
+    // Without its first nodes a group may fit that does not as a whole, or leave its neighbour a smaller value to read.
+    const std::vector<int> nodes = grow(graph, root, taken, reads);
+    StripGroup best;
+    Index least = 0;
+    for (std::size_t begin = 0; begin + 1 < nodes.size(); ++begin) {
+      const Index cut = cut_bytes(graph, nodes, begin);
+      if (best.strip > 0 && cut >= least) continue;
+      StripGroup group = shape_group(graph, {nodes.begin() + static_cast<std::ptrdiff_t>(begin), nodes.end()});
       if (group.strip == 0) continue;
-      for (int n : group.nodes) taken[at(n)] = true;
-      groups.push_back(std::move(group));
-      break;
+      best = std::move(group);
+      least = cut;
     }
+    if (best.strip == 0) continue;
+    for (int n : best.nodes) taken[at(n)] = true;
+    groups.push_back(std::move(best));
   }
   return groups;
 }
