@@ -117,6 +117,7 @@ void serve(std::map<std::string, std::string> options) {
     write_npy(options["--output"] + "/logits.npy", model.run(x));
     (void)model.run(x);
   }
+  double peak = 0;  // GFLOP/s right behind the last run: at the clock that the work left the processor with
   const auto milliseconds = [&] {
     const double start = seconds();
     if (train) {
@@ -124,7 +125,9 @@ void serve(std::map<std::string, std::string> options) {
     } else {
       (void)model.run(x);
     }
-    return 1e3 * (seconds() - start);
+    const double end = seconds();
+    peak = bench::peak();
+    return 1e3 * (end - start);
   };
   std::puts("ready");
   std::fflush(stdout);
@@ -133,7 +136,7 @@ void serve(std::map<std::string, std::string> options) {
     if (request == "run") {
       answer = milliseconds();
     } else if (request == "peak") {
-      answer = bench::peak();
+      answer = peak;
     } else if (request == "memory") {
       answer = memory.growth();
     } else if (request == "macs") {

@@ -1,5 +1,5 @@
-// The forward and backward pass of a training step as one plan: every value has its place in one arena, and no step but the first
-// allocates. The bits are those of model, loss and backward() called one after the other.
+// The forward and backward pass of a training step as one plan: every value has its place in one arena that stays from step to step. The
+// bits are those of model, loss and backward() called one after the other.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 #include <ocellus/autograd/visitor.hpp>
 #include <ocellus/graph/plan.hpp>
 #include <ocellus/losses/terms.hpp>
+#include <ocellus/nn/state.hpp>
 
 namespace ocellus {
 
