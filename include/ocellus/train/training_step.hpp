@@ -12,7 +12,7 @@
 #include <ocellus/autograd/visitor.hpp>
 #include <ocellus/graph/plan.hpp>
 #include <ocellus/losses/terms.hpp>
-#include <ocellus/nn/state.hpp>
+#include <ocellus/nn/module.hpp>
 
 namespace ocellus {
 
