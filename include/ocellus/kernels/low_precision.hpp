@@ -543,8 +543,8 @@ void convert_rows(const float* x, Index rows, Index k, Index filled, const Rows<
     bool finite[std::size_t{w}];
     for (Index row = 0; row < w; ++row) {
       const ValueRange range = row < rows ? ValueRange(x + row * k, k) : ValueRange();
-      low[row] = range.low;
-      high[row] = range.high;
+      low[row] = range.finite ? range.low : vec<float>(0.0f);  // what has no range must not overflow the integers below
+      high[row] = range.finite ? range.high : vec<float>(0.0f);
       finite[row] = range.finite;
     }
     // Steps and zero points of all rows at once.
