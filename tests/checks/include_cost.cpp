@@ -82,11 +82,12 @@ struct ProgramRow {
   bool split;
   double seconds;
   double megabytes;
+  bool known = false;  // as in Row
 };
 
 const std::vector<ProgramRow> programs = {
     {"SegFormer program, split", true, 4, 1024},
-    {"SegFormer program, header-only", false, 25, 1024},
+    {"SegFormer program, header-only", false, 25, 1024, true},
 };
 
 }  // namespace
@@ -157,7 +158,7 @@ int main(int count, char** arguments) {
   for (const ProgramRow& row : programs) {
     if (!exists("ocellus/pipeline.hpp")) continue;
     const Cost cost = compile(command(program, row.split), log);
-    judge(row.name, cost, std::max(cost.seconds / row.seconds, cost.megabytes / row.megabytes), 1, "limit", false);
+    judge(row.name, cost, std::max(cost.seconds / row.seconds, cost.megabytes / row.megabytes), 1, "limit", row.known);
   }
   std::printf("%d rows not as expected (tolerance %.2f)\n", over, tolerance);
   return over == 0 ? 0 : 1;
