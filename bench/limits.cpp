@@ -11,7 +11,7 @@
 #include <ocellus/core/error.hpp>
 #include <ocellus/io/npy.hpp>
 #include <ocellus/models/config.hpp>
-#include <ocellus/models/network.hpp>
+#include <ocellus/models/zoo.hpp>
 #include <ocellus/pipeline/model.hpp>
 #include <ocellus/vision/image_file.hpp>
 

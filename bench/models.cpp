@@ -7,7 +7,7 @@
 #include <ocellus/autograd/backward.hpp>
 #include <ocellus/losses.hpp>
 #include <ocellus/models/config.hpp>
-#include <ocellus/models/network.hpp>
+#include <ocellus/models/zoo.hpp>
 #include <ocellus/ops/resize.hpp>
 #include <ocellus/optim.hpp>
 #include <ocellus/pipeline/runner.hpp>

@@ -11,7 +11,7 @@
 #include <ocellus/graph/summary.hpp>
 #include <ocellus/io/safetensors.hpp>
 #include <ocellus/losses.hpp>
-#include <ocellus/models/network.hpp>
+#include <ocellus/models/zoo.hpp>
 #include <ocellus/ops/resize.hpp>
 #include <ocellus/optim.hpp>
 #include <ocellus/testing/gradcheck.hpp>

@@ -14,7 +14,7 @@
 #include <ocellus/autograd/backward.hpp>
 #include <ocellus/io/json.hpp>
 #include <ocellus/losses/cross_entropy.hpp>
-#include <ocellus/models/network.hpp>
+#include <ocellus/models/zoo.hpp>
 #include <ocellus/nn/init.hpp>
 #include <ocellus/optim/optimizer.hpp>
 #include <ocellus/runtime/parallel.hpp>

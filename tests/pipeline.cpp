@@ -7,6 +7,9 @@
 #include <limits>
 
 #include <ocellus/io.hpp>
+#include <ocellus/models/lenet.hpp>
+#include <ocellus/models/segformer.hpp>
+#include <ocellus/models/vit.hpp>
 #include <ocellus/nn/init.hpp>
 #include <ocellus/pipeline.hpp>
 
@@ -155,6 +158,18 @@ TEST_CASE("a model opens from memory as from its directory") {
   }
   CHECK(sum == doctest::Approx(1));
   CHECK_THROWS_WITH_AS(from_files.segment(picture), doctest::Contains("is a vit model for the task 'classify'"), UsageError);
+}
+
+TEST_CASE("a program may open the architectures that it names and no others") {
+  const auto network = make_network(json(vit_config));
+  const ModelBytes files = files_of(vit_config, weights_of(*network));
+  const Image picture = gradient_picture(16);
+  CHECK(open<SegFormer, ViT>(files).classify(picture).top[0].score == open(files).classify(picture).top[0].score);
+  CHECK_THROWS_WITH_AS((open<SegFormer, LeNet>(files, "mine")),
+                       doctest::Contains("model_type \"vit\" is unknown; the program has segformer, lenet"), ConfigError);
+  const TemporaryFolder folder;
+  save_model(folder.path(), *network, {.size = {16, 16}});
+  CHECK(open<ViT>(folder.path()).labels() == network->labels());
 }
 
 TEST_CASE("a configuration of ours names a variant and may change its widths") {

@@ -24,7 +24,7 @@
 #include <ocellus/io/npy.hpp>
 #include <ocellus/io/safetensors.hpp>
 #include <ocellus/nn/init.hpp>
-#include <ocellus/pipeline/model.hpp>
+#include <ocellus/pipeline/open.hpp>
 #include <ocellus/version.hpp>
 #include <ocellus/vision/image_file.hpp>
 

@@ -24,7 +24,7 @@
 #include <ocellus/nn/init.hpp>
 #include <ocellus/ops/resize.hpp>
 #include <ocellus/optim/optimizer.hpp>
-#include <ocellus/pipeline/model.hpp>
+#include <ocellus/pipeline/open.hpp>
 #include <ocellus/runtime/parallel.hpp>
 #include <ocellus/train.hpp>
 

@@ -15,7 +15,7 @@
 #include <ocellus/losses.hpp>
 #include <ocellus/ops/resize.hpp>
 #include <ocellus/optim.hpp>
-#include <ocellus/pipeline/model.hpp>
+#include <ocellus/pipeline/open.hpp>
 #include <ocellus/runtime/clock.hpp>
 #include <ocellus/runtime/parallel.hpp>
 #include <ocellus/train/training_step.hpp>

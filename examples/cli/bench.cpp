@@ -6,7 +6,7 @@
 
 #include <ocellus/io/json.hpp>
 #include <ocellus/pipeline/label_map.hpp>
-#include <ocellus/pipeline/model.hpp>
+#include <ocellus/pipeline/open.hpp>
 #include <ocellus/pipeline/preprocessor_config.hpp>
 #include <ocellus/runtime/clock.hpp>
 #include <ocellus/runtime/parallel.hpp>

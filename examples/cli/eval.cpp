@@ -6,7 +6,7 @@
 
 #include <ocellus/data/open_dataset.hpp>
 #include <ocellus/io/json.hpp>
-#include <ocellus/pipeline/model.hpp>
+#include <ocellus/pipeline/open.hpp>
 #include <ocellus/train/evaluate.hpp>
 
 #include "command.hpp"

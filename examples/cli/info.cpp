@@ -5,7 +5,7 @@
 
 #include <ocellus/graph/summary.hpp>
 #include <ocellus/io/json.hpp>
-#include <ocellus/pipeline/model.hpp>
+#include <ocellus/pipeline/open.hpp>
 #include <ocellus/pipeline/preprocessor_config.hpp>
 
 #include "command.hpp"

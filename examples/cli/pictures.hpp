@@ -5,7 +5,7 @@
 #include <vector>
 
 #include <ocellus/io/json.hpp>
-#include <ocellus/pipeline/model.hpp>
+#include <ocellus/pipeline/open.hpp>
 
 namespace ocellus::cli {
 

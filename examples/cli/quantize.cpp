@@ -11,7 +11,7 @@
 #include <ocellus/graph/quantize.hpp>
 #include <ocellus/io/folder.hpp>
 #include <ocellus/io/json.hpp>
-#include <ocellus/pipeline/model.hpp>
+#include <ocellus/pipeline/open.hpp>
 #include <ocellus/runtime/parallel.hpp>
 #include <ocellus/vision/image_file.hpp>
 

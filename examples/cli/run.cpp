@@ -6,7 +6,7 @@
 #include <ocellus/core/error.hpp>
 #include <ocellus/io/json.hpp>
 #include <ocellus/io/npy.hpp>
-#include <ocellus/pipeline/model.hpp>
+#include <ocellus/pipeline/open.hpp>
 #include <ocellus/runtime/clock.hpp>
 
 #include "command.hpp"

@@ -10,7 +10,7 @@
 #include <ocellus/data/open_dataset.hpp>
 #include <ocellus/io/json.hpp>
 #include <ocellus/nn/init.hpp>
-#include <ocellus/pipeline/model.hpp>
+#include <ocellus/pipeline/open.hpp>
 #include <ocellus/pipeline/preprocessor_config.hpp>
 #include <ocellus/train/fit.hpp>
 

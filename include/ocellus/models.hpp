@@ -10,3 +10,4 @@
 #include <ocellus/models/segformer.hpp>
 #include <ocellus/models/vgg.hpp>
 #include <ocellus/models/vit.hpp>
+#include <ocellus/models/zoo.hpp>

@@ -3,5 +3,6 @@
 
 #include <ocellus/pipeline/label_map.hpp>
 #include <ocellus/pipeline/model.hpp>
+#include <ocellus/pipeline/open.hpp>
 #include <ocellus/pipeline/preprocessor_config.hpp>
 #include <ocellus/pipeline/runner.hpp>

@@ -59,11 +59,11 @@ struct Record;  // autograd: the call that made a tensor, or a leaf
 class AnyTensor {
  public:
   AnyTensor() = default;
-  // Out of line: copies and releases are everywhere, and inlined they are most of an op's object code.
+  // Out of line: copies, moves and releases are everywhere, and inlined they are most of an op's object code.
   AnyTensor(const AnyTensor& other);
-  AnyTensor(AnyTensor&&) noexcept = default;
+  AnyTensor(AnyTensor&& other) noexcept;
   AnyTensor& operator=(const AnyTensor& other);
-  AnyTensor& operator=(AnyTensor&&) noexcept = default;
+  AnyTensor& operator=(AnyTensor&& other) noexcept;
   ~AnyTensor();
 
   // Uninitialised memory.
@@ -221,6 +221,15 @@ OCELLUS_FN Storage::~Storage() {
   return *this;
 }
 
+[[gnu::noinline]] OCELLUS_FN AnyTensor::AnyTensor(AnyTensor&& other) noexcept
+    : spec_(other.spec_), output_(other.output_), storage_(std::move(other.storage_)), record_(std::move(other.record_)) {}
+[[gnu::noinline]] OCELLUS_FN AnyTensor& AnyTensor::operator=(AnyTensor&& other) noexcept {
+  spec_ = other.spec_;
+  output_ = other.output_;
+  storage_ = std::move(other.storage_);
+  record_ = std::move(other.record_);
+  return *this;
+}
 [[gnu::noinline]] OCELLUS_FN AnyTensor::~AnyTensor() {}
 
 OCELLUS_FN AnyTensor::AnyTensor(const Spec& spec)

@@ -54,28 +54,48 @@ OCELLUS_INLINE Index act_grain(Act f) {
   return cheap ? cheap_grain : function_grain;
 }
 
-// y = f(x); y may be x.
+// y = f(x) on n elements; y may be x. The last few go through a whole vector, so that each function is compiled once.
 template <class T>
-void activation(Act f, Index n, const T* x, T* y) {
-  with_act(f, [&](auto tag) {
-    parallel_vectors(n, act_grain(f), [=](Index begin, Index end) {
-      each_vector<T>(begin, end, [=](Index i, auto lanes) OCELLUS_INLINE_LAMBDA {
-        store_n(y + i, act<decltype(tag)::value, T>(load_n(x + i, lanes)), lanes);
-      });
-    });
+[[gnu::noinline]] void activate(Act f, Index n, const T* x, T* y) {
+  constexpr Index w = vec<T>::size;
+  const Index whole = n / w * w;
+  with_act(f, [&](auto tag) OCELLUS_INLINE_LAMBDA {
+    for (Index i = 0; i < whole; i += w) store<T>(y + i, act<decltype(tag)::value, T>(load<T>(x + i)));
   });
+  if (whole == n) return;
+  T last[std::size_t{w}];
+  store<T>(last, load_n(x + whole, n - whole));
+  activate<T>(f, w, last, last);
+  store_n(y + whole, load<T>(last), n - whole);
 }
 
-// dx = f'(x) dy; dx may be x or dy.
+// dx = f'(x) dy on n elements; dx may be x or dy.
+template <class T>
+[[gnu::noinline]] void activate_backward(Act f, Index n, const T* x, const T* dy, T* dx) {
+  constexpr Index w = vec<T>::size;
+  const Index whole = n / w * w;
+  with_act(f, [&](auto tag) OCELLUS_INLINE_LAMBDA {
+    for (Index i = 0; i < whole; i += w) {
+      store<T>(dx + i, act_slope<decltype(tag)::value, T>(load<T>(x + i)) * load<T>(dy + i));
+    }
+  });
+  if (whole == n) return;
+  T last[std::size_t{w}], last_dy[std::size_t{w}];
+  store<T>(last, load_n(x + whole, n - whole));
+  store<T>(last_dy, load_n(dy + whole, n - whole));
+  activate_backward<T>(f, w, last, last_dy, last);
+  store_n(dx + whole, load<T>(last), n - whole);
+}
+
+// The same on the pool.
+template <class T>
+void activation(Act f, Index n, const T* x, T* y) {
+  parallel_vectors(n, act_grain(f), [=](Index begin, Index end) { activate<T>(f, end - begin, x + begin, y + begin); });
+}
 template <class T>
 void activation_backward(Act f, Index n, const T* x, const T* dy, T* dx) {
-  with_act(f, [&](auto tag) {
-    parallel_vectors(n, act_grain(f), [=](Index begin, Index end) {
-      each_vector<T>(begin, end, [=](Index i, auto lanes) OCELLUS_INLINE_LAMBDA {
-        const vec<T> slope = act_slope<decltype(tag)::value, T>(load_n(x + i, lanes));
-        store_n(dx + i, slope * load_n(dy + i, lanes), lanes);
-      });
-    });
+  parallel_vectors(n, act_grain(f), [=](Index begin, Index end) {
+    activate_backward<T>(f, end - begin, x + begin, dy + begin, dx + begin);
   });
 }
 
@@ -90,25 +110,34 @@ OCELLUS_INLINE vec<T> unary_value(vec<T> x) {
   if constexpr (f == Unary::reciprocal) return vec<T>(T(1)) / x;
 }
 
+template <class T>
+[[gnu::noinline]] void unary_vectors(Unary f, Index n, const T* x, T* y) {
+  constexpr Index w = vec<T>::size;
+  const Index whole = n / w * w;
+  const auto run = [&](auto constant) OCELLUS_INLINE_LAMBDA {
+    for (Index i = 0; i < whole; i += w) store<T>(y + i, unary_value<decltype(constant)::get, T>(load<T>(x + i)));
+  };
+  switch (f) {
+    case Unary::exp: run(Constant<Unary::exp>{}); break;
+    case Unary::log: run(Constant<Unary::log>{}); break;
+    case Unary::sqrt: run(Constant<Unary::sqrt>{}); break;
+    case Unary::abs: run(Constant<Unary::abs>{}); break;
+    case Unary::neg: run(Constant<Unary::neg>{}); break;
+    case Unary::square: run(Constant<Unary::square>{}); break;
+    case Unary::reciprocal: run(Constant<Unary::reciprocal>{}); break;
+  }
+  if (whole == n) return;
+  T last[std::size_t{w}];
+  store<T>(last, load_n(x + whole, n - whole));
+  unary_vectors<T>(f, w, last, last);
+  store_n(y + whole, load<T>(last), n - whole);
+}
+
 // y = f(x); y may be x.
 template <class T>
 void unary(Unary f, Index n, const T* x, T* y) {
-  const auto run = [&](auto constant, Index grain) {
-    parallel_vectors(n, grain, [=](Index begin, Index end) {
-      each_vector<T>(begin, end, [=](Index i, auto lanes) OCELLUS_INLINE_LAMBDA {
-        store_n(y + i, unary_value<decltype(constant)::get, T>(load_n(x + i, lanes)), lanes);
-      });
-    });
-  };
-  switch (f) {
-    case Unary::exp: return run(Constant<Unary::exp>{}, function_grain);
-    case Unary::log: return run(Constant<Unary::log>{}, function_grain);
-    case Unary::sqrt: return run(Constant<Unary::sqrt>{}, cheap_grain);
-    case Unary::abs: return run(Constant<Unary::abs>{}, cheap_grain);
-    case Unary::neg: return run(Constant<Unary::neg>{}, cheap_grain);
-    case Unary::square: return run(Constant<Unary::square>{}, cheap_grain);
-    case Unary::reciprocal: return run(Constant<Unary::reciprocal>{}, cheap_grain);
-  }
+  const Index grain = f == Unary::exp || f == Unary::log ? function_grain : cheap_grain;
+  parallel_vectors(n, grain, [=](Index begin, Index end) { unary_vectors<T>(f, end - begin, x + begin, y + begin); });
 }
 
 template <Binary op, class V>

@@ -7,8 +7,7 @@
 
 #include <cstddef>
 
-#include <ocellus/kernels/simd.hpp>
-#include <ocellus/kernels/arguments.hpp>
+#include <ocellus/kernels/elementwise.hpp>
 #include <ocellus/runtime/parallel.hpp>
 #include <ocellus/runtime/scratch.hpp>
 
@@ -94,17 +93,6 @@ struct EvenCut {
   OCELLUS_INLINE Index operator[](Index part) const { return size + (part < longer ? 1 : 0); }
 };
 
-// f over n elements in place.
-template <class T>
-[[gnu::noinline]] void activate(Act f, T* x, Index n) {
-  constexpr Index w = vec<T>::size;
-  with_act(f, [&](auto tag) OCELLUS_INLINE_LAMBDA {
-    Index i = 0;
-    for (; i + w <= n; i += w) store<T>(x + i, act<decltype(tag)::value, T>(load<T>(x + i)));
-    if (i < n) store_n(x + i, act<decltype(tag)::value, T>(load_n(x + i, n - i)), n - i);
-  });
-}
-
 template <class T>
 OCELLUS_INLINE void add_row(T* y, const T* x, Index n) {
   constexpr Index w = vec<T>::size;
@@ -134,10 +122,10 @@ template <class T>
   for (Index r = 0; r < rows; ++r) {
     T* c = t.c + t.row(r);
     if (!is_light(t.before)) {
-      activate<T>(t.before, c, t.columns);
+      activate<T>(t.before, t.columns, c, c);
       if (t.residual) add_row<T>(c, t.residual + t.row(r), t.columns);
     }
-    if (t.after != Act::none && !(is_light(t.after) && is_light(t.before))) activate<T>(t.after, c, t.columns);
+    if (t.after != Act::none && !(is_light(t.after) && is_light(t.before))) activate<T>(t.after, t.columns, c, c);
   }
 }
 
@@ -421,9 +409,9 @@ void epilogue_rows(const Epilogue<T>& e, T* c, Index ldc, Index rows, Index n) {
   for (Index r = 0; r < rows; ++r) {
     T* row = c + r * ldc;
     if (e.bias) add_row<T>(row, e.bias, n);
-    if (e.before != Act::none) activate<T>(e.before, row, n);
+    if (e.before != Act::none) activate<T>(e.before, n, row, row);
     if (e.residual) add_row<T>(row, e.residual + r * ldc, n);
-    if (e.after != Act::none) activate<T>(e.after, row, n);
+    if (e.after != Act::none) activate<T>(e.after, n, row, row);
   }
 }
 

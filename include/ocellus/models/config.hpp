@@ -7,6 +7,14 @@
 #include <ocellus/io/json.hpp>
 #include <ocellus/kernels/activation.hpp>
 
+namespace ocellus {
+
+enum class Task { classify, segment };
+
+inline const char* name_of(Task task) { return task == Task::classify ? "classify" : "segment"; }
+
+}  // namespace ocellus
+
 namespace ocellus::config {
 
 // An integer in [low, high], `fallback` where the key is missing. Throws FileError naming the element.

@@ -15,6 +15,9 @@
 namespace ocellus {
 
 struct LeNetConfig {
+  static constexpr const char* model_type = "lenet";
+  static constexpr Task task = Task::classify;
+
   Index num_channels = 1;
   Index image_size = 28;  // side, in pixels
   std::vector<std::string> labels = config::default_labels(10);

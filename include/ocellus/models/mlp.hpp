@@ -13,6 +13,9 @@
 namespace ocellus {
 
 struct MlpConfig {
+  static constexpr const char* model_type = "mlp";
+  static constexpr Task task = Task::classify;
+
   std::vector<Index> sizes = {2, 16, 16, 2};  // inputs, hidden layers…, outputs
   Act activation = Act::relu;
   Index num_channels = 1;  // of pictures

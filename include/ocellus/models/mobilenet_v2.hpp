@@ -22,6 +22,9 @@ namespace mobilenet_v2 {
 
 // Table 2 of the paper.
 struct Config {
+  static constexpr const char* model_type = "mobilenet_v2";
+  static constexpr Task task = Task::classify;
+
   std::string variant = "mobilenet_v2";
   Index stem_size = 32;                                                 // channels of the first convolution
   std::vector<Index> expansions = {1, 6, 6, 6, 6, 6, 6};                // t: hidden channels over input channels

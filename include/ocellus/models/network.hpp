@@ -1,4 +1,5 @@
-// Network: a model of any architecture behind one interface, and the one list of architectures that `open` chooses from by model_type.
+// Network: a model of any architecture behind one interface. What it has to know of one stands in the model's Config:
+// model_type, task, and where they apply ignored_keys and semantic_loss_ignore_index.
 #pragma once
 
 #include <memory>
@@ -8,13 +9,10 @@
 
 #include <ocellus/autograd/graph.hpp>
 #include <ocellus/io/json.hpp>
+#include <ocellus/models/config.hpp>
 #include <ocellus/nn/state.hpp>
 
 namespace ocellus {
-
-enum class Task { classify, segment };
-
-const char* name_of(Task task);
 
 class Network {
  public:
@@ -38,220 +36,38 @@ class Network {
   virtual void write_config(JsonWriter& json) const = 0;
 };
 
-// Builds the architecture that config.json names, with weights of zero under SkipInit. Throws ConfigError for an unknown model_type.
-std::unique_ptr<Network> make_network(const Json& config);
-// Builds a named variant with fresh weights: "segformer-b0"…"segformer-b5", "vit-tiny"…"vit-huge", "resnet18"…"resnet152",
-// "vgg11"…"vgg19_bn", "mobilenet_v2", "lenet", "mlp".
-// `size`: the image side that models with learned positions or flattened maps are built for.
-std::unique_ptr<Network> make_network(const std::string& variant, const std::vector<std::string>& labels, Index channels, Size2 size,
-                                      Index ignore_index);
-// The names that make_network knows.
-std::vector<std::string> network_variants();
-
-}  // namespace ocellus
-
-#if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_MODELS)
-#include <algorithm>
-
-#include <ocellus/core/error.hpp>
-#include <ocellus/models/lenet.hpp>
-#include <ocellus/models/mlp.hpp>
-#include <ocellus/models/mobilenet_v2.hpp>
-#include <ocellus/models/resnet.hpp>
-#include <ocellus/models/segformer.hpp>
-#include <ocellus/models/vgg.hpp>
-#include <ocellus/models/vit.hpp>
-
-namespace ocellus {
-namespace network_detail {
-
-// What `open` has to know about an architecture beyond its config.
-template <class M>
-struct Traits;
-
-template <>
-struct Traits<SegFormer> {
-  using Config = SegFormerConfig;
-  static constexpr const char* model_type = "segformer";
-  static constexpr Task task = Task::segment;
-  static constexpr std::span<const IgnoredKey> ignored{};
-  static Index channels(const Config& c) { return c.num_channels; }
-  static Index ignore_index(const Config& c) { return c.semantic_loss_ignore_index; }
-};
-// What the classifiers share. They use every key of their checkpoints unless they say otherwise.
-template <class C>
-struct Classifier {
-  using Config = C;
-  static constexpr Task task = Task::classify;
-  static constexpr std::span<const IgnoredKey> ignored{};
-  static Index channels(const Config& c) { return c.num_channels; }
-  static Index ignore_index(const Config&) { return -1; }
-};
-template <>
-struct Traits<ViT> : Classifier<ViTConfig> {
-  static constexpr const char* model_type = "vit";
-  static constexpr IgnoredKey ignored[] = {{"vit.pooler.*", "the classifier reads [CLS] itself"}};
-};
-template <>
-struct Traits<ResNet> : Classifier<ResNetConfig> {
-  static constexpr const char* model_type = "resnet";
-};
-template <>
-struct Traits<VGG> : Classifier<VGGConfig> {
-  static constexpr const char* model_type = "vgg";
-};
-template <>
-struct Traits<MobileNetV2> : Classifier<MobileNetV2Config> {
-  static constexpr const char* model_type = "mobilenet_v2";
-};
-template <>
-struct Traits<LeNet> : Classifier<LeNetConfig> {
-  static constexpr const char* model_type = "lenet";
-};
-template <>
-struct Traits<Mlp> : Classifier<MlpConfig> {
-  static constexpr const char* model_type = "mlp";
-};
-
-template <class M>
-class NetworkOf final : public Network {
- public:
-  using Facts = Traits<M>;
-
-  explicit NetworkOf(const typename Facts::Config& config) : model_(config) {}
-
-  const char* model_type() const override { return Facts::model_type; }
-  Task task() const override { return Facts::task; }
-  Tensor forward(const Tensor& image) const override { return model_(image); }
-  Graph trace(const Shape& input) const override { return ocellus::trace(model_, input); }
-  std::vector<NamedParameter> parameters() override { return named_parameters(model_); }
-  std::unique_ptr<Network> clone() const override { return std::make_unique<NetworkOf>(*this); }
-  const std::vector<std::string>& labels() const override { return model_.config.labels; }
-  Index in_channels() const override { return Facts::channels(model_.config); }
-  Index ignore_index() const override { return Facts::ignore_index(model_.config); }
-  void set_ignore_index(Index value) override {
-    if constexpr (Facts::task == Task::segment) model_.config.semantic_loss_ignore_index = value;
-  }
-  std::span<const IgnoredKey> ignored_keys() const override { return Facts::ignored; }
-  void write_config(JsonWriter& json) const override { model_.config.write(json); }
-
- private:
-  M model_;
-};
-
+// How the networks of an architecture are built from their configuration.
 struct Architecture {
   const char* model_type;
   std::unique_ptr<Network> (*make)(const Json& config);
 };
-
 template <class M>
-constexpr Architecture architecture() {
-  return {Traits<M>::model_type, [](const Json& json) -> std::unique_ptr<Network> {
-            return std::make_unique<NetworkOf<M>>(Traits<M>::Config::from_json(json));
-          }};
+Architecture architecture();  // models/network_of.hpp
+
+// Builds the one of these architectures that config.json names, with weights of zero under SkipInit. Throws ConfigError for another
+// model_type.
+std::unique_ptr<Network> make_network(const Json& config, std::span<const Architecture> architectures);
+template <class... Models>
+std::unique_ptr<Network> make_network_of(const Json& config) {
+  const Architecture list[] = {architecture<Models>()...};
+  return make_network(config, list);
 }
 
-// In a function, not at namespace scope: only programs that open models by name compile every architecture.
-OCELLUS_FN std::span<const Architecture> architectures() {
-  static constexpr Architecture list[] = {architecture<SegFormer>(), architecture<ViT>(), architecture<ResNet>(), architecture<VGG>(),
-                                          architecture<MobileNetV2>(), architecture<LeNet>(), architecture<Mlp>()};
-  return list;
-}
+}  // namespace ocellus
 
-// What a new model is built for.
-struct Request {
-  const std::string& variant;
-  const std::vector<std::string>& labels;
-  Index channels;
-  Size2 size;
-  Index ignore_index;
-};
+#if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_MODELS)
+#include <ocellus/core/error.hpp>
 
-template <auto Make>
-std::unique_ptr<Network> make_segformer(const Request& r) {
-  SegFormerConfig c = Make();
-  c.labels = r.labels;
-  c.num_channels = r.channels;
-  c.semantic_loss_ignore_index = r.ignore_index;
-  return std::make_unique<NetworkOf<SegFormer>>(c);
-}
-template <auto Make>
-std::unique_ptr<Network> make_vit(const Request& r) {
-  ViTConfig c = Make();
-  c.labels = r.labels;
-  c.num_channels = r.channels;
-  c.image_size = r.size;
-  return std::make_unique<NetworkOf<ViT>>(c);
-}
-// Models of convolutions up to a mean over the pixels, built for no size.
-template <class M>
-std::unique_ptr<Network> make_convolutional(const Request& r) {
-  auto variants = Traits<M>::Config::variants();
-  auto& c = *std::find_if(variants.begin(), variants.end(), [&](const auto& v) { return v.variant == r.variant; });
-  c.labels = r.labels;
-  c.num_channels = r.channels;
-  return std::make_unique<NetworkOf<M>>(c);
-}
-OCELLUS_FN std::unique_ptr<Network> make_lenet(const Request& r) {
-  if (r.size.h != r.size.w) throw UsageError("lenet: pictures must be square; got " + r.size.str());
-  return std::make_unique<NetworkOf<LeNet>>(LeNetConfig{.num_channels = r.channels, .image_size = r.size.h, .labels = r.labels});
-}
-OCELLUS_FN std::unique_ptr<Network> make_mlp(const Request& r) {
-  const Index inputs = r.size.h * r.size.w * r.channels;
-  return std::make_unique<NetworkOf<Mlp>>(MlpConfig{.sizes = {inputs, 128, static_cast<Index>(r.labels.size())}, .num_channels = r.channels, .labels = r.labels});
-}
+namespace ocellus {
 
-struct Variant {
-  const char* name;
-  std::unique_ptr<Network> (*make)(const Request&);
-};
-OCELLUS_FN std::span<const Variant> variants() {
-  static constexpr Variant list[] = {
-    {"segformer-b0", make_segformer<SegFormerConfig::b0>}, {"segformer-b1", make_segformer<SegFormerConfig::b1>},
-    {"segformer-b2", make_segformer<SegFormerConfig::b2>}, {"segformer-b3", make_segformer<SegFormerConfig::b3>},
-    {"segformer-b4", make_segformer<SegFormerConfig::b4>}, {"segformer-b5", make_segformer<SegFormerConfig::b5>},
-    {"vit-tiny", make_vit<ViTConfig::tiny>},               {"vit-small", make_vit<ViTConfig::small>},
-    {"vit-base", make_vit<ViTConfig::base>},               {"vit-large", make_vit<ViTConfig::large>},
-    {"vit-huge", make_vit<ViTConfig::huge>},
-    {"resnet18", make_convolutional<ResNet>},              {"resnet34", make_convolutional<ResNet>},
-    {"resnet50", make_convolutional<ResNet>},              {"resnet101", make_convolutional<ResNet>},
-    {"resnet152", make_convolutional<ResNet>},             {"vgg11", make_convolutional<VGG>},
-    {"vgg13", make_convolutional<VGG>},                    {"vgg16", make_convolutional<VGG>},
-    {"vgg19", make_convolutional<VGG>},                    {"vgg11_bn", make_convolutional<VGG>},
-    {"vgg13_bn", make_convolutional<VGG>},                 {"vgg16_bn", make_convolutional<VGG>},
-    {"vgg19_bn", make_convolutional<VGG>},                 {"mobilenet_v2", make_convolutional<MobileNetV2>},
-    {"lenet", make_lenet},                                 {"mlp", make_mlp}};
-  return list;
-}
-
-}  // namespace network_detail
-
-OCELLUS_FN const char* name_of(Task task) { return task == Task::classify ? "classify" : "segment"; }
-
-OCELLUS_FN std::unique_ptr<Network> make_network(const Json& config) {
+OCELLUS_FN std::unique_ptr<Network> make_network(const Json& config, std::span<const Architecture> architectures) {
   const std::string type = config.get<std::string>("model_type");
   std::string known;
-  for (const network_detail::Architecture& a : network_detail::architectures()) {
+  for (const Architecture& a : architectures) {
     if (type == a.model_type) return a.make(config);
     known += (known.empty() ? "" : ", ") + std::string(a.model_type);
   }
-  throw ConfigError("config.json: model_type \"" + type + "\" is unknown; the library has " + known);
-}
-
-OCELLUS_FN std::unique_ptr<Network> make_network(const std::string& variant, const std::vector<std::string>& labels, Index channels,
-                                                 Size2 size, Index ignore_index) {
-  std::string known;
-  for (const network_detail::Variant& v : network_detail::variants()) {
-    if (variant == v.name) return v.make({variant, labels, channels, size, ignore_index});
-    known += (known.empty() ? "" : ", ") + std::string(v.name);
-  }
-  throw UsageError("there is no model \"" + variant + "\" to start from; the library has " + known);
-}
-
-OCELLUS_FN std::vector<std::string> network_variants() {
-  std::vector<std::string> names;
-  for (const network_detail::Variant& v : network_detail::variants()) names.push_back(v.name);
-  return names;
+  throw ConfigError("config.json: model_type \"" + type + "\" is unknown; the program has " + known);
 }
 
 }  // namespace ocellus

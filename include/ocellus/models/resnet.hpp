@@ -22,6 +22,9 @@ namespace ocellus {
 namespace resnet {
 
 struct Config {
+  static constexpr const char* model_type = "resnet";
+  static constexpr Task task = Task::classify;
+
   std::string variant = "resnet50";
   bool bottleneck = true;
   std::vector<Index> depths = {3, 4, 6, 3};                // blocks of the four stages

@@ -24,6 +24,9 @@ namespace ocellus {
 namespace segformer {
 
 struct Config {
+  static constexpr const char* model_type = "segformer";
+  static constexpr Task task = Task::segment;
+
   Index num_channels = 3;
   std::vector<Index> hidden_sizes = {32, 64, 160, 256};
   std::vector<Index> depths = {2, 2, 2, 2};

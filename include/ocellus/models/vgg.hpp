@@ -22,6 +22,9 @@ namespace ocellus {
 namespace vgg {
 
 struct Config {
+  static constexpr const char* model_type = "vgg";
+  static constexpr Task task = Task::classify;
+
   std::string variant = "vgg16";
   bool batch_norm = false;
   std::vector<Index> depths = {2, 2, 3, 3, 3};                  // convolutions of the five stages

@@ -23,6 +23,10 @@ namespace ocellus {
 namespace vit {
 
 struct Config {
+  static constexpr const char* model_type = "vit";
+  static constexpr Task task = Task::classify;
+  static constexpr IgnoredKey ignored_keys[] = {{"vit.pooler.*", "the classifier reads [CLS] itself"}};
+
   Index hidden_size = 768;
   Index num_hidden_layers = 12;
   Index num_attention_heads = 12;

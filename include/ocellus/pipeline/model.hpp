@@ -1,5 +1,5 @@
 // Model: preprocessing, plan and postprocessing as one object, opened from a hub directory as it is.
-//   auto model = ocellus::open("segformer-b0");
+//   auto model = ocellus::open("segformer-b0");      // or ocellus::open<ocellus::SegFormer>(…)
 //   auto result = model.segment(Image::view(pixels, width, height, stride, PixelOrder::bgr));
 //   result.save_overlay("out.png");
 #pragma once
@@ -11,9 +11,14 @@
 #include <vector>
 
 #include <ocellus/io/limits.hpp>
+#include <ocellus/models/network.hpp>
 #include <ocellus/pipeline/runner.hpp>
 #include <ocellus/vision/image.hpp>
 #include <ocellus/vision/preprocess.hpp>
+
+#if !defined(OCELLUS_SPLIT)
+#include <ocellus/models/network_of.hpp>
+#endif
 
 namespace ocellus {
 
@@ -103,10 +108,25 @@ struct OpenOptions {
   Limits limits = {};
 };
 
-// Opens a directory with config.json, model.safetensors (or its shards and their index) and preprocessor_config.json. Throws FileError,
-// ConfigError.
-Model open(const std::string& directory, const OpenOptions& options = {});
-Model open(const ModelBytes& files, const std::string& name = "(memory)", const OpenOptions& options = {});
+namespace pipeline_detail {
+using NetworkMaker = std::unique_ptr<Network> (*)(const Json& config);
+Model open_with(NetworkMaker make, const std::string& directory, const OpenOptions& options);
+Model open_with(NetworkMaker make, const ModelBytes& files, const std::string& name, const OpenOptions& options);
+}  // namespace pipeline_detail
+
+// Opens a directory with config.json, model.safetensors (or its shards and their index) and preprocessor_config.json, if its model is of
+// one of these architectures: open<SegFormer>("segformer-b0"). A program compiles and links what it names; pipeline/open.hpp has the
+// open() of every architecture. Throws FileError, ConfigError.
+template <class... Models>
+  requires(sizeof...(Models) > 0)
+Model open(const std::string& directory, const OpenOptions& options = {}) {
+  return pipeline_detail::open_with(&make_network_of<Models...>, directory, options);
+}
+template <class... Models>
+  requires(sizeof...(Models) > 0)
+Model open(const ModelBytes& files, const std::string& name = "(memory)", const OpenOptions& options = {}) {
+  return pipeline_detail::open_with(&make_network_of<Models...>, files, name, options);
+}
 
 struct SaveOptions {
   DType dtype = DType::f32;  // of floats in the file: f32, bf16, f16
@@ -164,7 +184,7 @@ OCELLUS_FN std::optional<PrecisionPolicy> stored_precision(const NamedTensors& w
 }
 
 // `weights_name` names the weights in errors.
-OCELLUS_FN Model assemble(const ModelBytes& files, const NamedTensors& weights, const std::string& name, const std::string& prefix,
+OCELLUS_FN Model assemble(NetworkMaker make, const ModelBytes& files, const NamedTensors& weights, const std::string& name, const std::string& prefix,
                           const std::string& weights_name, const OpenOptions& options) {
   const Limits& limits = options.limits;
   const Json config = Json::parse(text_of(files.config), prefix + "config.json", limits);
@@ -175,7 +195,7 @@ OCELLUS_FN Model assemble(const ModelBytes& files, const NamedTensors& weights, 
   try {
     const SkipInit skip;
     const ParameterLimit limit(elements);
-    network = make_network(config);
+    network = make(config);
   } catch (const ConfigError& error) {
     const std::string what = error.what();
     throw ConfigError(prefix + (what.starts_with("config.json: ") ? "" : "config.json: ") + what);
@@ -345,14 +365,14 @@ OCELLUS_FN ClassifyResult Model::classify(const Image& picture, Index top) const
   return result;
 }
 
-OCELLUS_FN Model open(const std::string& directory, const OpenOptions& options) {
-  const pipeline_detail::ModelFiles files = pipeline_detail::read_model(directory, options.limits);
-  return pipeline_detail::assemble(files.bytes, files.weights, directory, directory + "/", files.weights_name, options);
+OCELLUS_FN Model pipeline_detail::open_with(NetworkMaker make, const std::string& directory, const OpenOptions& options) {
+  const ModelFiles files = read_model(directory, options.limits);
+  return assemble(make, files.bytes, files.weights, directory, directory + "/", files.weights_name, options);
 }
 
-OCELLUS_FN Model open(const ModelBytes& files, const std::string& name, const OpenOptions& options) {
+OCELLUS_FN Model pipeline_detail::open_with(NetworkMaker make, const ModelBytes& files, const std::string& name, const OpenOptions& options) {
   const std::string weights = name + ": model.safetensors";
-  return pipeline_detail::assemble(files, read_safetensors(files.weights, weights, options.limits), name, name + ": ", weights, options);
+  return assemble(make, files, read_safetensors(files.weights, weights, options.limits), name, name + ": ", weights, options);
 }
 
 OCELLUS_FN void save_model(const std::string& directory, Network& network, const Preprocess& preprocess, const SaveOptions& options) {

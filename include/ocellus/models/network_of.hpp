@@ -1,0 +1,61 @@
+// A model as a Network. Split programs do not see it: models/zoo.hpp keeps architecture<M>() of every model.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ocellus/autograd/graph.hpp>
+#include <ocellus/models/network.hpp>
+
+namespace ocellus {
+namespace network_detail {
+
+template <class M>
+using ConfigOf = decltype(M::config);
+
+template <class M>
+class NetworkOf final : public Network {
+ public:
+  using Config = ConfigOf<M>;
+
+  explicit NetworkOf(const Config& config) : model_(config) {}
+
+  const char* model_type() const override { return Config::model_type; }
+  Task task() const override { return Config::task; }
+  Tensor forward(const Tensor& image) const override { return model_(image); }
+  Graph trace(const Shape& input) const override { return ocellus::trace(model_, input); }
+  std::vector<NamedParameter> parameters() override { return named_parameters(model_); }
+  std::unique_ptr<Network> clone() const override { return std::make_unique<NetworkOf>(*this); }
+  const std::vector<std::string>& labels() const override { return model_.config.labels; }
+  Index in_channels() const override { return model_.config.num_channels; }
+  Index ignore_index() const override {
+    if constexpr (ignores_a_label) return model_.config.semantic_loss_ignore_index;
+    return -1;
+  }
+  void set_ignore_index([[maybe_unused]] Index value) override {
+    if constexpr (ignores_a_label) model_.config.semantic_loss_ignore_index = value;
+  }
+  std::span<const IgnoredKey> ignored_keys() const override {
+    if constexpr (requires { Config::ignored_keys; }) return Config::ignored_keys;
+    return {};
+  }
+  void write_config(JsonWriter& json) const override { model_.config.write(json); }
+
+ private:
+  static constexpr bool ignores_a_label = requires(Config c) { c.semantic_loss_ignore_index; };
+
+  M model_;
+};
+
+}  // namespace network_detail
+
+template <class M>
+Architecture architecture() {
+  using network_detail::ConfigOf, network_detail::NetworkOf;
+  return {ConfigOf<M>::model_type, [](const Json& config) -> std::unique_ptr<Network> {
+            return std::make_unique<NetworkOf<M>>(ConfigOf<M>::from_json(config));
+          }};
+}
+
+}  // namespace ocellus
