@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import datetime
 import importlib.metadata
+import importlib.util
 import json
 import math
 import os
@@ -27,9 +28,11 @@ import numpy as np
 
 OURS = "ocellus"
 PYTORCH = ("eager", "channels_last", "compile")
-INFERENCE_ENGINES = (*PYTORCH, "onnxruntime", "openvino")
+INFERENCE_ENGINES = (*PYTORCH, "onnxruntime", "openvino", "ncnn")
+# ncnn takes part where it is installed.
+DEFAULT_ENGINES = tuple(name for name in INFERENCE_ENGINES if name != "ncnn" or importlib.util.find_spec("ncnn"))
 TRAINING_ENGINES = ("eager", "channels_last")
-PACKAGES = ("torch", "torchvision", "transformers", "onnxruntime", "openvino")
+PACKAGES = ("torch", "torchvision", "transformers", "onnxruntime", "openvino", "ncnn")
 # Above this nothing is timed: another result is another computation.
 TOLERANCE = 1e-3
 # The order within a round rotates, and each engine's threads get this long to fall asleep before the next one starts.
@@ -317,7 +320,7 @@ def main() -> int:
     parser.add_argument("--serve", help="our side's command, for example build/bench/bench/bench_peers_serve")
     parser.add_argument("--model", nargs="+", choices=models, default=models, metavar="NAME", help=f"of {models}")
     parser.add_argument("--mode", nargs="+", choices=("infer", "train"), default=("infer", "train"))
-    parser.add_argument("--engine", nargs="+", choices=INFERENCE_ENGINES, default=INFERENCE_ENGINES)
+    parser.add_argument("--engine", nargs="+", choices=INFERENCE_ENGINES, default=DEFAULT_ENGINES)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=15, help="interleaved rounds (default 15)")
     parser.add_argument("--discard", type=int, default=1, help="unmeasured runs at the start of each turn (default 1)")

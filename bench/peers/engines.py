@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -137,12 +138,47 @@ class OpenVino:
         return lambda: self.request.infer({0: self.images}, **self.share)[0]
 
 
+class Ncnn:
+    """f32 throughout; its converter pnnx reads the ONNX file once."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        import ncnn
+
+        self.ncnn = ncnn
+        images = to_channels_first(np.load(options.input))
+        if images.shape[0] != 1:
+            raise ValueError(f"ncnn takes one image, not {images.shape[0]}")
+        param = options.onnx.with_suffix(".ncnn.param")
+        if not param.exists():
+            import pnnx
+
+            shape = ",".join(map(str, images.shape))
+            converter = [pnnx.EXEC_PATH, options.onnx.name, f"inputshape=[{shape}]", "fp16=0"]
+            subprocess.run(converter, cwd=options.onnx.parent, check=True, capture_output=True)
+        self.net = ncnn.Net()
+        self.net.opt.num_threads = options.threads
+        for option in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
+            setattr(self.net.opt, option, False)
+        self.net.load_param(str(param))
+        self.net.load_model(str(param.with_suffix(".bin")))
+        self.images = ncnn.Mat(images[0]).clone()
+
+    def infer(self) -> Run:
+        def run() -> np.ndarray:
+            with self.net.create_extractor() as extractor:
+                extractor.input("in0", self.images)
+                return np.array(extractor.extract("out0")[1])[None]
+
+        return run
+
+
 ENGINES = {
     "eager": PyTorch,
     "channels_last": PyTorch,
     "compile": PyTorch,
     "onnxruntime": OnnxRuntime,
     "openvino": OpenVino,
+    "ncnn": Ncnn,
 }
 
 
