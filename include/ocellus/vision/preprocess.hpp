@@ -7,6 +7,7 @@
 #include <span>
 
 #include <ocellus/core/tensor.hpp>
+#include <ocellus/vision/boxes.hpp>
 #include <ocellus/vision/image.hpp>
 #include <ocellus/vision/resize.hpp>
 
@@ -40,10 +41,21 @@ struct Preprocess {
 struct Letterbox {
   double scale = 1.0;
   Index pad_left = 0, pad_top = 0;
-  Size2 scaled;  // of the picture without its padding
+  Size2 scaled;    // of the picture without its padding
+  Size2 original;  // of the picture as it was
 
   double to_original_x(double x) const { return (x - static_cast<double>(pad_left)) / scale; }
   double to_original_y(double y) const { return (y - static_cast<double>(pad_top)) / scale; }
+
+  Box to_letterbox(const Box& b) const {
+    const float s = static_cast<float>(scale), x = static_cast<float>(pad_left), y = static_cast<float>(pad_top);
+    return {b.x1 * s + x, b.y1 * s + y, b.x2 * s + x, b.y2 * s + y};
+  }
+  // Cut off at the edges of the original picture; in float, as Ultralytics' YOLO computes it.
+  Box to_original(const Box& b) const {
+    const float s = static_cast<float>(scale), x = static_cast<float>(pad_left), y = static_cast<float>(pad_top);
+    return clipped(Box{(b.x1 - x) / s, (b.y1 - y) / s, (b.x2 - x) / s, (b.y2 - y) / s}, original);
+  }
 };
 
 // The placement that Ultralytics' YOLO uses: centred, sizes rounded half to even, an odd row or column of padding goes
@@ -108,6 +120,7 @@ OCELLUS_FN Letterbox letterbox_of(Size2 original, Size2 target, bool may_enlarge
   vision_detail::check_image_size("letterbox", target, 3);
   const auto ratio = [](Index to, Index from) { return static_cast<double>(to) / static_cast<double>(from); };
   Letterbox box;
+  box.original = original;
   box.scale = std::min(ratio(target.h, original.h), ratio(target.w, original.w));
   if (!may_enlarge) box.scale = std::min(box.scale, 1.0);
   const auto scaled = [&](Index side) {
