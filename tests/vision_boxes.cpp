@@ -8,6 +8,8 @@
 #include <numeric>
 
 #include <ocellus/core.hpp>
+#include <ocellus/io/json.hpp>
+#include <ocellus/io/safetensors.hpp>
 #include <ocellus/runtime.hpp>
 #include <ocellus/vision/boxes.hpp>
 #include <ocellus/vision/nms.hpp>
@@ -18,6 +20,19 @@ using namespace ocellus;
 namespace {
 
 using DoubleBox = BasicBox<double>;
+
+const NamedTensors& golden() {
+  static const NamedTensors file = read_safetensors(OCELLUS_TEST_DIR "/golden/detection.safetensors");
+  return file;
+}
+
+// The cases of one kind that the file lists.
+Json cases(const char* kind) { return Json::parse(golden().metadata.at(kind), "detection.safetensors"); }
+
+Image view_of(const AnyTensor& pixels) {
+  const BasicTensor<std::uint8_t> t(pixels);
+  return Image::view(t.data(), t.dim(1), t.dim(0), t.dim(1) * 3, PixelOrder::rgb);
+}
 
 doctest::Approx approx(double value) { return doctest::Approx(value).epsilon(1e-6); }
 
@@ -132,9 +147,68 @@ TEST_CASE("boxes through a letterbox and back") {
   const Box b{10, 20, 400, 300};
   const Box there = letterbox.to_letterbox(b), back = letterbox.to_original(there);
   CHECK(there.x1 == doctest::Approx(10 * 0.64));
-  CHECK(there.y1 == doctest::Approx(20 * 0.64 + 53));
+  CHECK(there.y1 == doctest::Approx(20 * 213.0 / 333 + 53));
   CHECK(iou(b, back) == doctest::Approx(1).epsilon(1e-5));
   CHECK(letterbox.to_original(Box{-10, 0, 330, 320}) == Box{0, 0, 500, 333});
+  CHECK(there.x2 == doctest::Approx(256));
+}
+
+TEST_CASE("letterbox equals the reference: pixels within 1, boxes exactly") {
+  const Json list = cases("letterbox");
+  for (Index c = 0; c < list.size(); ++c) {
+    const std::string name = list.at(c).get<std::string>("name");
+    CAPTURE(name);
+    const auto target = list.at(c).get<std::vector<Index>>("target");
+    const Image image = view_of(golden().at(name + ".image")), theirs = view_of(golden().at(name + ".boxed"));
+    const Image ours = letterbox(image, target[0], target[1]);
+    REQUIRE(ours.size() == theirs.size());
+    int worst = 0;
+    for (Index i = 0; i < target[0] * target[1] * 3; ++i)
+      worst = std::max(worst, std::abs(int{ours.data()[i]} - int{theirs.data()[i]}));
+    CHECK(worst <= 1);
+    const Letterbox box = letterbox_of(image.size(), {target[0], target[1]});
+    const Tensor boxes(golden().at(name + ".boxes")), original(golden().at(name + ".original"));
+    bool same = true;
+    for (Index i = 0; i < boxes.numel(); i += 4) {
+      const float *b = boxes.data() + i, *o = original.data() + i;
+      same &= box.to_original(Box{b[0], b[1], b[2], b[3]}) == Box{o[0], o[1], o[2], o[3]};
+    }
+    CHECK(same);
+  }
+}
+
+TEST_CASE("suppression equals the reference") {
+  const Json list = cases("nms");
+  for (Index c = 0; c < list.size(); ++c) {
+    const Json& row = list.at(c);
+    const std::string name = row.get<std::string>("name");
+    CAPTURE(name);
+    const Tensor prediction(golden().at(name + ".prediction")), theirs(golden().at(name + ".found"));
+    const BasicTensor<std::int64_t> rows(golden().at(name + ".rows"));
+    const Index count = prediction.dim(0), classes = prediction.dim(1) - 4;
+    Tensor boxes({1, count, 4}), scores({1, count, classes});
+    for (Index i = 0; i < count; ++i) {
+      const float* p = prediction.data() + i * (classes + 4);
+      std::copy(p, p + 4, boxes.data() + 4 * i);
+      std::copy(p + 4, p + 4 + classes, scores.data() + classes * i);
+    }
+    boxes = convert_boxes(boxes, BoxFormat::cxcywh, BoxFormat::xyxy);
+    NmsOptions options{.confidence = static_cast<float>(row.get<double>("conf_thres")),
+                       .iou = static_cast<float>(row.get<double>("iou_thres"))};
+    options.class_agnostic = row.get<bool>("agnostic", false);
+    options.several_labels = row.get<bool>("multi_label", false);
+    options.max_detections = row.get<Index>("max_det", options.max_detections);
+    const Detections found = std::move(find_detections(boxes, scores, options).front());
+    REQUIRE(static_cast<Index>(found.kept.size()) == theirs.dim(0));
+    bool same = true;
+    for (Index i = 0; i < theirs.dim(0); ++i) {
+      const Detection& d = found.kept[static_cast<std::size_t>(i)];
+      const float* t = theirs.data() + 6 * i;
+      same &= d.row == rows[i] && d.box == Box{t[0], t[1], t[2], t[3]} && d.score == t[4] &&
+              d.label == static_cast<Index>(t[5]);
+    }
+    CHECK(same);
+  }
 }
 
 TEST_CASE("suppression equals its twin") {
