@@ -1,4 +1,4 @@
-// Pictures: files, resizing, preprocessing, augmentation, boxes and their suppression, drawing, charts.
+// Pictures: files, resizing, preprocessing, augmentation, boxes and their suppression, masks, drawing, charts.
 #pragma once
 
 #include <ocellus/vision/augment.hpp>
@@ -10,6 +10,7 @@
 #include <ocellus/vision/geometry.hpp>
 #include <ocellus/vision/image.hpp>
 #include <ocellus/vision/image_file.hpp>
+#include <ocellus/vision/masks.hpp>
 #include <ocellus/vision/nms.hpp>
 #include <ocellus/vision/preprocess.hpp>
 #include <ocellus/vision/resize.hpp>

@@ -1,4 +1,5 @@
-"""COCO's twelve numbers of small random data sets, as pycocotools computes them, and how long it takes for a large one.
+"""COCO's twelve numbers of small random data sets and its masks, as pycocotools computes them, and how long it takes for
+a large data set.
 
 The data sets are drawn by the library's own counter-based generator, so the C++ test draws the same ones and only the
 numbers are stored.
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 SETS = 100
+MASKS = 60
 FIRST_SEED = 1000
 
 
@@ -118,10 +120,43 @@ def reference(classes: int, pictures: list[tuple[list[dict], list[dict]]]) -> tu
     return [float(v) for v in evaluation.stats], seconds
 
 
+def draw_masks() -> list[tuple[tuple[int, int], list[list[float]]]]:
+    """Size and polygons of masks, two of each size; corners are eighths and some lie outside."""
+    random = RandomStream(FIRST_SEED - 1)
+    masks = []
+    for index in range(MASKS):
+        if index % 2 == 0:
+            size = 5 + random.below(60), 5 + random.below(60)
+        polygons = []
+        for _ in range(1 + random.below(3)):
+            polygon = []
+            for _ in range(3 + random.below(6)):
+                polygon.append(random.below((size[1] + 8) * 8) / 8 - 4)
+                polygon.append(random.below((size[0] + 8) * 8) / 8 - 4)
+            polygons.append(polygon)
+        masks.append((size, polygons))
+    return masks
+
+
+def reference_masks() -> list[list]:
+    """Of each mask its compressed counts, area and box (x, y, width, height), and its IoU with the other one of its size
+    as an object and as a crowd."""
+    from pycocotools import mask as tools
+
+    runs = [tools.merge(tools.frPyObjects(polygons, *size)) for size, polygons in draw_masks()]
+    rows = []
+    for index, run in enumerate(runs):
+        other = runs[index ^ 1]
+        row = [run["counts"].decode(), int(tools.area(run)), tools.toBbox(run).tolist()]
+        rows.append(row + [float(tools.iou([run], [other], [crowd])[0, 0]) for crowd in (0, 1)])
+    return rows
+
+
 def make() -> dict:
     return {
         "versions": {name: importlib.metadata.version(name) for name in ("numpy", "pycocotools")},
         "first_seed": FIRST_SEED,
+        "masks": reference_masks(),
         "sets": [reference(*draw(index))[0] for index in range(SETS)],
     }
 
@@ -132,9 +167,14 @@ def _golden(options: argparse.Namespace) -> int:
         stored = json.loads(options.file.read_text())
         worst = np.abs(np.array(stored["sets"]) - np.array(made["sets"])).max()
         print(f"{options.file}: differs by {worst:.3g} at most")
-        return int(not worst <= 1e-12)
-    lines = ",\n".join(json.dumps(row) for row in made.pop("sets"))
-    options.file.write_text(json.dumps(made)[:-1] + ', "sets": [\n' + lines + "\n]}\n")
+        same_masks = stored["masks"] == made["masks"]
+        print(f"masks: {'ok' if same_masks else 'DIFFER'}")
+        return int(not (worst <= 1e-12 and same_masks))
+    lists = []
+    for name in ("masks", "sets"):
+        rows = ",\n".join(json.dumps(row) for row in made.pop(name))
+        lists.append(f'"{name}": [\n{rows}\n]')
+    options.file.write_text(json.dumps(made)[:-1] + ", " + ", ".join(lists) + "}\n")
     print(f"{options.file}: {options.file.stat().st_size} bytes")
     return 0
 
