@@ -55,8 +55,9 @@ void add(const std::string& name, const Scene& made, const NmsOptions& options) 
   const std::string counts =
       std::to_string(found.kept.size()) + " of at least " + std::to_string(found.kept.size() + found.suppressed.size());
   bench::add_row("nms/" + name + "/kept " + counts, [scene, options] {
-    return bench::Work{[scene, options] { benchmark::DoNotOptimize(find_detections(scene->boxes, scene->scores, options)); },
-                       0, static_cast<double>(rows * (classes + 4)) * sizeof(float)};
+    return bench::Work{
+        [scene, options] { benchmark::DoNotOptimize(find_detections(scene->boxes, scene->scores, options)); }, 0,
+        static_cast<double>(rows * (classes + 4)) * sizeof(float)};
   });
 }
 

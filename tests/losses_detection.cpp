@@ -86,8 +86,7 @@ TEST_CASE("box_loss equals the reference") {
                               {.kind = kinds[k], .epsilon = 1e-7, .reduction = Reduction::none});
     const Tensor value(golden().at(name)), slope(golden().at(name + ".da"));
     double worst = 0;
-    for (Index i = 0; i < y.numel(); ++i)
-      worst = std::max(worst, std::abs(1 - y[i] - static_cast<double>(value[i])));
+    for (Index i = 0; i < y.numel(); ++i) worst = std::max(worst, std::abs(1 - y[i] - static_cast<double>(value[i])));
     CHECK(worst <= 2e-7);
     backward(y, Double::full(y.shape(), -1));
     CHECK(max_difference(a.grad(), slope) <= 2e-7);
@@ -107,8 +106,9 @@ TEST_CASE("box_loss gradients") {
       CHECK_MESSAGE(report.ok(), report.str());
     }
   }
-  CHECK(message_of([] { box_loss(Tensor({2, 4}), Tensor({3, 4})); }) ==
-        "box_loss: boxes and target must have one shape (..., 4); got boxes=(2, 4), target=(3, 4)");
+  CHECK(message_of([] {
+          box_loss(Tensor({2, 4}), Tensor({3, 4}));
+        }) == "box_loss: boxes and target must have one shape (..., 4); got boxes=(2, 4), target=(3, 4)");
 }
 
 TEST_CASE("the gradient of ciou holds α still") {
@@ -145,7 +145,9 @@ TEST_CASE("the gradient of ciou holds α still") {
 TEST_CASE("focal losses by hand and their gradients") {
   const Tensor x({3}, {0.5f, -1, 2}), t({3}, {1, 0, 0.25f});
   const auto p = [](double v) { return 1 / (1 + std::exp(-v)); };
-  const auto entropy = [&](double v, double label) { return -label * std::log(p(v)) - (1 - label) * std::log(1 - p(v)); };
+  const auto entropy = [&](double v, double label) {
+    return -label * std::log(p(v)) - (1 - label) * std::log(1 - p(v));
+  };
   const auto focal = [&](double v, double label, double alpha, double gamma) {
     const double right = p(v) * label + (1 - p(v)) * (1 - label);
     return (alpha * label + (1 - alpha) * (1 - label)) * std::pow(1 - right, gamma) * entropy(v, label);
@@ -162,15 +164,14 @@ TEST_CASE("focal losses by hand and their gradients") {
   CHECK(static_cast<double>(y[2]) == doctest::Approx(0.25 * entropy(2, 0.25)).epsilon(1e-6));
   for (const Reduction reduction : {Reduction::mean, Reduction::sum, Reduction::none}) {
     for (const double gamma : {0.0, 0.5, 2.0}) {
-      auto report = gradcheck("focal_loss",
-                              [&](const auto& v) { return focal_loss(v[0], v[1], {.gamma = gamma, .reduction = reduction}); },
-                              {{4, 5}, {4, 5}}, {.low = 0.05, .high = 0.95});
+      auto report = gradcheck(
+          "focal_loss", [&](const auto& v) { return focal_loss(v[0], v[1], {.gamma = gamma, .reduction = reduction}); },
+          {{4, 5}, {4, 5}}, {.low = 0.05, .high = 0.95});
       CHECK_MESSAGE(report.ok(), report.str());
-      report = gradcheck("focal_loss without weight",
-                         [&](const auto& v) {
-                           return focal_loss(v[0], v[0], {.alpha = -1, .gamma = gamma, .reduction = reduction});
-                         },
-                         {{4, 5}}, {.low = 0.05, .high = 0.95});
+      report = gradcheck(
+          "focal_loss without weight",
+          [&](const auto& v) { return focal_loss(v[0], v[0], {.alpha = -1, .gamma = gamma, .reduction = reduction}); },
+          {{4, 5}}, {.low = 0.05, .high = 0.95});
       CHECK_MESSAGE(report.ok(), report.str());
     }
     auto report = gradcheck("focal_loss varifocal",
@@ -214,7 +215,9 @@ TEST_CASE("distribution_focal_loss by hand and its gradient") {
                        {{3, 4, 6}, {3, 4}});
     CHECK_MESSAGE(report.ok(), report.str());
   }
-  CHECK(message_of([] { distribution_focal_loss(Tensor({2, 4}), Tensor({3})); }) ==
+  CHECK(message_of([] {
+          distribution_focal_loss(Tensor({2, 4}), Tensor({3}));
+        }) ==
         "distribution_focal_loss: target must have the shape of logits without the last axis; got logits=(2, 4), "
         "target=(3)");
 }
@@ -277,7 +280,8 @@ TEST_CASE("detection_terms gradients") {
 TEST_CASE("detection terms of many places give the same bits for any number of threads") {
   const Tensor places = map_places({{2, 40, 40, 67}}, {8});
   Tensor x = random_tensor<float>({2, 1600, 67}, 3, -2, 2);
-  const Tensor targets = detection_targets({{{{10, 20, 90, 70}, {100, 90, 180, 200}}, {0, 2}}, {{{5, 5, 60, 300}}, {1}}});
+  const Tensor targets =
+      detection_targets({{{{10, 20, 90, 70}, {100, 90, 180, 200}}, {0, 2}}, {{{5, 5, 60, 300}}, {1}}});
   const auto run = [&](int threads) {
     const int before = num_threads();
     set_num_threads(threads);
@@ -334,7 +338,9 @@ TEST_CASE("detection loss: nothing to find, and what does not fit") {
   CHECK(loss.terms()[2].item() == 0);
   backward(loss.total());
   CHECK(max_abs(map.grad()) > 0);
-  const auto run = [&](const Tensor& targets) { return message_of([&] { detection_loss({map}, {8}, targets, options); }); };
+  const auto run = [&](const Tensor& targets) {
+    return message_of([&] { detection_loss({map}, {8}, targets, options); });
+  };
   Tensor targets = detection_targets({{{{1, 1, 5, 5}}, {0}}, {{{2, 2, 6, 6}}, {2}}});
   CHECK(run(targets) == "no error");
   targets[5] = 3;
@@ -343,18 +349,25 @@ TEST_CASE("detection loss: nothing to find, and what does not fit") {
   targets[6] = 9;
   CHECK(run(targets).find("object 0 of picture 1 has a box that is not finite or reversed") != std::string::npos);
   CHECK(run(Tensor({2, 1, 4})).find("targets must be (N, M, 5)") != std::string::npos);
-  CHECK(message_of([&] { detection_loss({map}, {8, 16}, targets); }).find("a stride for each map") != std::string::npos);
+  CHECK(message_of([&] {
+          detection_loss({map}, {8, 16}, targets);
+        }).find("a stride for each map") != std::string::npos);
   CHECK(message_of([] { join_maps(std::vector<Tensor>{}); }) == "join_maps: no maps");
-  CHECK(message_of([] { join_maps(std::vector<Tensor>{Tensor({2, 3})}); }) ==
-        "join_maps: maps must be (N, H, W, C); got (2, 3)");
-  CHECK(message_of([] { detection_targets({{}, {{{0, 0, 1, 1}}, {}}}); }) ==
-        "detection_targets: picture 1 has 1 boxes and 0 labels");
-  CHECK(message_of([] { detection_targets({{{{0, 0, 1, 1}, {5, 0, 1, 1}}, {0, 0}}}); }) ==
-        "detection_targets: picture 0, object 1 has a box that is not finite or reversed");
-  CHECK(message_of([] { detection_targets({{{{0, 0, 1, 1}}, {-1}}}); }) ==
-        "detection_targets: picture 0, object 0 has label -1");
+  CHECK(message_of([] {
+          join_maps(std::vector<Tensor>{Tensor({2, 3})});
+        }) == "join_maps: maps must be (N, H, W, C); got (2, 3)");
+  CHECK(message_of([] {
+          detection_targets({{}, {{{0, 0, 1, 1}}, {}}});
+        }) == "detection_targets: picture 1 has 1 boxes and 0 labels");
+  CHECK(message_of([] {
+          detection_targets({{{{0, 0, 1, 1}, {5, 0, 1, 1}}, {0, 0}}});
+        }) == "detection_targets: picture 0, object 1 has a box that is not finite or reversed");
+  CHECK(message_of([] {
+          detection_targets({{{{0, 0, 1, 1}}, {-1}}});
+        }) == "detection_targets: picture 0, object 0 has label -1");
   const Tensor padded = detection_targets({{{{1, 2, 3, 4}}, {7}}, {}}, 2);
-  CHECK(max_difference(padded, Tensor({2, 2, 5}, {7, 1, 2, 3, 4, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0})) == 0);
+  CHECK(max_difference(padded, Tensor({2, 2, 5}, {7, 1, 2, 3, 4, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0})) ==
+        0);
 }
 
 TEST_CASE("the cheapest assignment") {

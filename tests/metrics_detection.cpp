@@ -57,8 +57,8 @@ DataSet draw(Index index, std::uint64_t first_seed) {
     for (; count > 0; --count) {
       FoundObject f;
       if (!picture.truth.empty() && random.below(4)) {
-        const TrueObject& near = picture.truth[static_cast<std::size_t>(
-            random.below(static_cast<Index>(picture.truth.size())))];
+        const TrueObject& near =
+            picture.truth[static_cast<std::size_t>(random.below(static_cast<Index>(picture.truth.size())))];
         const Index steps[] = {1, 4, 16};
         const double step = static_cast<double>(steps[random.below(3)]) / 4;
         double v[4] = {near.box.x, near.box.y, near.box.width, near.box.height};
@@ -237,7 +237,8 @@ TEST_CASE("table and chart") {
         "platelets          1          0  0.0000  0.0000  0.0000  0.0000\n"
         "all                2          1  0.5000  0.5000  0.5000  0.5000\n");
   DetectionMetric nothing(1);
-  CHECK(nothing.table({"a"}).find("a              0          0       -       -       -       -\n") != std::string::npos);
+  CHECK(nothing.table({"a"}).find("a              0          0       -       -       -       -\n") !=
+        std::string::npos);
   const std::string svg = metric.chart({"cell", "platelets"});
   CHECK(svg.find("Precision over recall at IoU 0.50") != std::string::npos);
   CHECK(svg.find("cell 1.000") != std::string::npos);
@@ -250,16 +251,21 @@ TEST_CASE("what a metric refuses") {
   DetectionMetric metric(2);
   const double nan = std::nan("");
   CHECK(usage_error([] { DetectionMetric(0); }) == "DetectionMetric: at least one class is needed; got 0");
-  CHECK(usage_error([&] { metric.add({{{0, 0, 1, 1}, 2}}, {}); }) ==
-        "DetectionMetric: object 0 has label 2, which lies outside of [0, 2)");
-  CHECK(usage_error([&] { metric.add({}, {{{0, 0, 1, 1}, 0, 0.5}, {{0, 0, 1, 1}, -1, 0.5}}); }) ==
-        "DetectionMetric: detection 1 has label -1, which lies outside of [0, 2)");
-  CHECK(usage_error([&] { metric.add({}, {{{0, 0, 1, 1}, 0, nan}}); }) ==
-        "DetectionMetric: detection 0 has a score that is NaN");
-  CHECK(usage_error([&] { metric.add({{{0, nan, 1, 1}, 0}}, {}); }) ==
-        "DetectionMetric: object 0 has a box that is not finite or has a negative size");
-  CHECK(usage_error([&] { metric.add({}, {{{0, 0, -1, 1}, 0, 0.5}}); }) ==
-        "DetectionMetric: detection 0 has a box that is not finite or has a negative size");
+  CHECK(usage_error([&] {
+          metric.add({{{0, 0, 1, 1}, 2}}, {});
+        }) == "DetectionMetric: object 0 has label 2, which lies outside of [0, 2)");
+  CHECK(usage_error([&] {
+          metric.add({}, {{{0, 0, 1, 1}, 0, 0.5}, {{0, 0, 1, 1}, -1, 0.5}});
+        }) == "DetectionMetric: detection 1 has label -1, which lies outside of [0, 2)");
+  CHECK(usage_error([&] {
+          metric.add({}, {{{0, 0, 1, 1}, 0, nan}});
+        }) == "DetectionMetric: detection 0 has a score that is NaN");
+  CHECK(usage_error([&] {
+          metric.add({{{0, nan, 1, 1}, 0}}, {});
+        }) == "DetectionMetric: object 0 has a box that is not finite or has a negative size");
+  CHECK(usage_error([&] {
+          metric.add({}, {{{0, 0, -1, 1}, 0, 0.5}});
+        }) == "DetectionMetric: detection 0 has a box that is not finite or has a negative size");
   CHECK(metric.pictures() == 0);
   CHECK(usage_error([&] { metric.ap(5); }) == "DetectionMetric: ap has label 5, which lies outside of [0, 2)");
   CHECK(usage_error([&] { metric.ap_at(0, 10); }) == "DetectionMetric: threshold 10 lies outside of [0, 10)");

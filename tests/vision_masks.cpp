@@ -87,12 +87,13 @@ TEST_CASE("a mask, its runs, its text and its polygons are one") {
       drawn({"#"}),
       drawn({"."}),
       drawn({"....", ".##.", "...."}),
-      drawn({"#..#", ".##.", "#..#"}),                           // parts that touch at corners only
-      drawn({"#####", "#.#.#", "##.##", "#...#", "#####"}),      // holes
+      drawn({"#..#", ".##.", "#..#"}),                       // parts that touch at corners only
+      drawn({"#####", "#.#.#", "##.##", "#...#", "#####"}),  // holes
       drawn({"#######", "#.....#", "#.###.#", "#.#.#.#", "#.###.#", "#.....#", "#######"}),  // a ring in a ring
   };
   for (std::uint64_t seed = 0; seed < 12; ++seed)
-    images.push_back(random_mask({1 + static_cast<Index>(seed) * 3, 23}, 0.1f + 0.07f * static_cast<float>(seed), seed));
+    images.push_back(
+        random_mask({1 + static_cast<Index>(seed) * 3, 23}, 0.1f + 0.07f * static_cast<float>(seed), seed));
   for (const Image& image : images) {
     const MaskRuns mask(image);
     CAPTURE(mask.text());
@@ -127,8 +128,8 @@ TEST_CASE("overlap of masks by hand") {
   CHECK(iou(a, b, true) == doctest::Approx(0.5));
   CHECK(iou(a, none) == 0);
   CHECK(iou(none, none) == 0);
-  CHECK_THROWS_WITH_AS(iou(a, MaskRuns(drawn({"#"}))), "intersection: masks of one size are needed; got (2, 4) and (1, 1)",
-                       UsageError);
+  CHECK_THROWS_WITH_AS(iou(a, MaskRuns(drawn({"#"}))),
+                       "intersection: masks of one size are needed; got (2, 4) and (1, 1)", UsageError);
   CHECK_THROWS_AS(MaskRuns{Image({2, 2}, 3)}, UsageError);
   CHECK_THROWS_AS(MaskRuns{Image{}}, UsageError);
 }
@@ -165,7 +166,8 @@ TEST_CASE("masks that lie are refused") {
   CHECK(polygon({}) == "file.json: polygon 1 of a mask needs x and y of three corners or more");
   CHECK(polygon({0, 0, 5, 5, 3, 3, 1}).find("three corners") != std::string::npos);
   CHECK(polygon({0, 0, 5, std::nan(""), 3, 3}).find("a coordinate that is not a number") != std::string::npos);
-  CHECK(polygon({0, 0, 5, 1e9, 3, 3}).find("a coordinate that is not a number or lies far outside") != std::string::npos);
+  CHECK(polygon({0, 0, 5, 1e9, 3, 3}).find("a coordinate that is not a number or lies far outside") !=
+        std::string::npos);
   Polygon zigzag;
   for (int i = 0; i < 2000; ++i) zigzag.insert(zigzag.end(), {i % 2 ? 65000.0 : -65000.0, static_cast<double>(i)});
   CHECK(polygon(zigzag) == "file.json: polygon 1 of a mask has an outline that is too long");

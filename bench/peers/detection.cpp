@@ -30,8 +30,7 @@ int evaluate(const std::string& path) {
         .push_back({{v[2], v[3], v[4], v[5]}, static_cast<Index>(v[1]), v[6], v[7] != 0});
   }
   for (const double* v = found.begin(); v != found.end(); v += 7) {
-    detections.at(static_cast<std::size_t>(v[0]))
-        .push_back({{v[2], v[3], v[4], v[5]}, static_cast<Index>(v[1]), v[6]});
+    detections.at(static_cast<std::size_t>(v[0])).push_back({{v[2], v[3], v[4], v[5]}, static_cast<Index>(v[1]), v[6]});
   }
   double best = std::numeric_limits<double>::infinity();
   CocoSummary summary{};
@@ -57,8 +56,8 @@ int make_letterboxes(const std::string& path, const std::string& out, Size2 targ
   NamedTensors result;
   for (const auto& [name, pixels] : file) {
     const BasicTensor<std::uint8_t> image(pixels);
-    const Image boxed = letterbox(Image::view(image.data(), image.dim(1), image.dim(0), image.dim(1) * 3, PixelOrder::rgb),
-                                  target.h, target.w);
+    const Image boxed = letterbox(
+        Image::view(image.data(), image.dim(1), image.dim(0), image.dim(1) * 3, PixelOrder::rgb), target.h, target.w);
     BasicTensor<std::uint8_t> copy({target.h, target.w, 3});
     std::memcpy(copy.data(), boxed.data(), static_cast<std::size_t>(copy.numel()));
     result.add("boxed" + name.substr(name.find('.')), copy);

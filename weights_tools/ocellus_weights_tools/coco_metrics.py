@@ -1,5 +1,5 @@
-"""COCO's twelve numbers of small random data sets and its masks, as pycocotools computes them, and how long it takes for
-a large data set.
+"""COCO's twelve numbers of small random data sets and its masks, as pycocotools computes them, and how long it takes
+for a large data set.
 
 The data sets are drawn by the library's own counter-based generator, so the C++ test draws the same ones and only the
 numbers are stored.
@@ -139,8 +139,8 @@ def draw_masks() -> list[tuple[tuple[int, int], list[list[float]]]]:
 
 
 def reference_masks() -> list[list]:
-    """Of each mask its compressed counts, area and box (x, y, width, height), and its IoU with the other one of its size
-    as an object and as a crowd."""
+    """Of each mask its compressed counts, area and box (x, y, width, height), and its IoU with the other one of its
+    size as an object and as a crowd."""
     from pycocotools import mask as tools
 
     runs = [tools.merge(tools.frPyObjects(polygons, *size)) for size, polygons in draw_masks()]

@@ -17,9 +17,9 @@ struct DetectionTarget {
   std::vector<Index> labels;
 };
 
-// Targets of a batch as one tensor (N, M, 5): label and edges, M the largest number of objects (or `at_least`), label −1
-// where a picture has fewer. Throws UsageError for lists that differ in length, boxes that are not finite or reversed and
-// negative labels, naming picture and object.
+// Targets of a batch as one tensor (N, M, 5): label and edges, M the largest number of objects (or `at_least`), label
+// −1 where a picture has fewer. Throws UsageError for lists that differ in length, boxes that are not finite or
+// reversed and negative labels, naming picture and object.
 Tensor detection_targets(const std::vector<DetectionTarget>& targets, Index at_least = 0);
 
 // Maps (N, H, W, C) of any number of strides → (N, Σ H W, C), in their order, rows of a map one after another.
@@ -30,10 +30,10 @@ BasicTensor<T> join_maps(const std::vector<BasicTensor<T>>& maps);
 Tensor map_places(const std::vector<Shape>& maps, const std::vector<Index>& strides);
 
 struct AssignmentOptions {
-  Index bins = 16;       // of the distribution of each edge
+  Index bins = 16;        // of the distribution of each edge
   Index candidates = 10;  // places that an object may claim
-  double alpha = 0.5;    // exponent of the score,
-  double beta = 6;       // and of the overlap, in how well a place fits an object
+  double alpha = 0.5;     // exponent of the score,
+  double beta = 6;        // and of the overlap, in how well a place fits an object
   // Pixels: narrower and lower objects claim places as if they had this size (0: none). Small objects may lie between
   // all centres otherwise.
   double least_side = 0;
@@ -42,9 +42,9 @@ struct AssignmentOptions {
 // prediction (N, A, 4 bins + K) logits: the edges' distances from the place in strides (left, top, right, bottom), then
 // the classes; places (A, 3) as map_places gives them; targets (N, M, 5) as detection_targets gives them.
 // → (N, A, 2): the object that the place answers for, −1 for none, and the score it should give its class. An object
-// claims the best `candidates` of the places inside it by score^alpha · ciou^beta; a place claimed by several goes to the
-// one of all objects around it that its box overlaps most. The score is that product, scaled so that an object's best
-// place gets its best overlap. Not differentiable. Throws ShapeError, also for labels of K and above.
+// claims the best `candidates` of the places inside it by score^alpha · ciou^beta; a place claimed by several goes to
+// the one of all objects around it that its box overlaps most. The score is that product, scaled so that an object's
+// best place gets its best overlap. Not differentiable. Throws ShapeError, also for labels of K and above.
 template <class T>
 BasicTensor<T> task_aligned_assignment(const BasicTensor<T>& prediction, const BasicTensor<T>& places,
                                        const BasicTensor<T>& targets, const AssignmentOptions& options = {});
@@ -56,9 +56,9 @@ struct DetectionLossOptions {
   AssignmentOptions assignment = {};
 };
 
-// "box": Σ w (1 − overlap), "cls": Σ binary cross-entropy of all places and classes, "dfl": Σ w · mean over the edges of
-// the distribution focal loss, each divided by Σ w or 1, whichever is more; w: the score of a place that answers for an
-// object. Multiply the total by N for the reference's loss. maps (N, H, W, 4 bins + K), one per stride; targets as
+// "box": Σ w (1 − overlap), "cls": Σ binary cross-entropy of all places and classes, "dfl": Σ w · mean over the edges
+// of the distribution focal loss, each divided by Σ w or 1, whichever is more; w: the score of a place that answers for
+// an object. Multiply the total by N for the reference's loss. maps (N, H, W, 4 bins + K), one per stride; targets as
 // detection_targets gives them. Throws ShapeError.
 template <class T>
 std::vector<BasicTensor<T>> detection_terms(const BasicTensor<T>& prediction, const BasicTensor<T>& places,
@@ -294,7 +294,8 @@ struct DetectionTerms {
         const Place<T> place = rows.place(i);
         Place<T>::distances(rows.x(i), bins, distance, total);
         const BasicBox<T> target = scaled(target_box(rows.target(i)), 1 / place.stride);
-        partial[0] += static_cast<double>(w * (1 - overlap(kind, place.box(distance), target, static_cast<T>(epsilon))));
+        partial[0] +=
+            static_cast<double>(w * (1 - overlap(kind, place.box(distance), target, static_cast<T>(epsilon))));
         edges(place, target, edge);
         T loss = 0;
         for (Index side = 0; side < 4; ++side)
@@ -471,8 +472,8 @@ template <class T>
 BasicTensor<T> task_aligned_assignment(const BasicTensor<T>& prediction, const BasicTensor<T>& places,
                                        const BasicTensor<T>& targets, const AssignmentOptions& o) {
   // Constants to the gradient, as the answer is.
-  return call(op::TaskAlignedAssignment{o.bins, o.candidates, o.alpha, o.beta, o.least_side}, prediction.detach(), places,
-              targets);
+  return call(op::TaskAlignedAssignment{o.bins, o.candidates, o.alpha, o.beta, o.least_side}, prediction.detach(),
+              places, targets);
 }
 OCELLUS_FLOATS(task_aligned_assignment)
 

@@ -12,8 +12,8 @@ struct FocalOptions {
   Reduction reduction = Reduction::mean;
 };
 
-// (1 − pₜ)ᵞ times the binary cross-entropy of logits and targets in [0, 1], pₜ = p t + (1 − p)(1 − t). One shape → () or,
-// without reduction, that shape. Throws ShapeError.
+// (1 − pₜ)ᵞ times the binary cross-entropy of logits and targets in [0, 1], pₜ = p t + (1 − p)(1 − t). One shape → ()
+// or, without reduction, that shape. Throws ShapeError.
 template <class T>
 BasicTensor<T> focal_loss(const BasicTensor<T>& logits, const BasicTensor<T>& target, const FocalOptions& options = {});
 

@@ -9,9 +9,9 @@
 
 namespace ocellus {
 
-// costs (rows, columns), row by row → for each row its column, −1 where there are more rows than columns and others take
-// them all. min(rows, columns) pairs are made; O(min² max) time. Throws UsageError for costs that are not finite or not
-// rows · columns many.
+// costs (rows, columns), row by row → for each row its column, −1 where there are more rows than columns and others
+// take them all. min(rows, columns) pairs are made; O(min² max) time. Throws UsageError for costs that are not finite
+// or not rows · columns many.
 std::vector<Index> hungarian(const std::vector<double>& costs, Index rows, Index columns);
 
 }  // namespace ocellus
@@ -44,7 +44,8 @@ OCELLUS_FN std::vector<Index> assign_rows(const double* costs, Index rows, Index
       Index best = 0;
       for (Index k = 0; k < count; ++k) {
         const Index j = open[at(k)];
-        const double d = nearest + costs[row * row_stride + j * column_stride] - row_price[at(row)] - column_price[at(j)];
+        const double d =
+            nearest + costs[row * row_stride + j * column_stride] - row_price[at(row)] - column_price[at(j)];
         if (d < distance[at(j)]) {
           distance[at(j)] = d;
           before[at(j)] = row;
@@ -94,7 +95,8 @@ OCELLUS_FN std::vector<Index> hungarian(const std::vector<double>& costs, Index 
   if (rows <= columns) return losses_detail::assign_rows(costs.data(), rows, columns, columns, 1);
   const std::vector<Index> row_of = losses_detail::assign_rows(costs.data(), columns, rows, 1, columns);
   std::vector<Index> column_of(static_cast<std::size_t>(rows), -1);
-  for (std::size_t j = 0; j < row_of.size(); ++j) column_of[static_cast<std::size_t>(row_of[j])] = static_cast<Index>(j);
+  for (std::size_t j = 0; j < row_of.size(); ++j)
+    column_of[static_cast<std::size_t>(row_of[j])] = static_cast<Index>(j);
   return column_of;
 }
 

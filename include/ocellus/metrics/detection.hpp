@@ -68,16 +68,16 @@ enum class VocRule : std::uint8_t {
   all_points,     // since 2010: the area below them
 };
 
-// What stands between the detections and a perfect answer at IoU 0.5, counted by TIDE's rules: a detection that finds no
-// object of its class is the first of these that it fits.
+// What stands between the detections and a perfect answer at IoU 0.5, counted by TIDE's rules: a detection that finds
+// no object of its class is the first of these that it fits.
 struct DetectionErrors {
-  Index localisation = 0;  // right class, IoU from 0.1 to 0.5
+  Index localisation = 0;    // right class, IoU from 0.1 to 0.5
   Index classification = 0;  // wrong class, IoU 0.5 or more
-  Index duplicate = 0;     // right class, IoU 0.5 or more, of an object that a better detection found
-  Index background = 0;    // IoU below 0.1 with everything
-  Index both = 0;          // wrong class, IoU from 0.1 to 0.5
-  Index missed = 0;        // objects that neither a detection nor one of the errors above but `background` covers
-  Index found = 0;         // detections that are right
+  Index duplicate = 0;       // right class, IoU 0.5 or more, of an object that a better detection found
+  Index background = 0;      // IoU below 0.1 with everything
+  Index both = 0;            // wrong class, IoU from 0.1 to 0.5
+  Index missed = 0;          // objects that neither a detection nor one of the errors above but `background` covers
+  Index found = 0;           // detections that are right
 };
 
 // Collects pictures, then answers. Of equal scores the picture that was added first comes first; pycocotools takes
@@ -132,8 +132,8 @@ class DetectionMetric {
   };
   // Of one class, size and threshold.
   struct Result {
-    double precision = std::numeric_limits<double>::quiet_NaN();     // mean over the recalls
-    double recall[3] = {precision, precision, precision};            // with 1, 10 and 100 detections
+    double precision = std::numeric_limits<double>::quiet_NaN();  // mean over the recalls
+    double recall[3] = {precision, precision, precision};         // with 1, 10 and 100 detections
   };
   struct ClassResults {
     Result at[sizes][thresholds];
@@ -148,8 +148,8 @@ class DetectionMetric {
 
   Index classes_;
   Index pictures_ = 0;
-  std::vector<std::vector<Truth>> truth_;  // by class, in the order of pictures
-  std::vector<std::vector<Found>> found_;  // by class, in the order of pictures, best first within one
+  std::vector<std::vector<Truth>> truth_;      // by class, in the order of pictures
+  std::vector<std::vector<Found>> found_;      // by class, in the order of pictures, best first within one
   mutable std::vector<ClassResults> results_;  // empty until somebody asks
 };
 
@@ -206,8 +206,7 @@ OCELLUS_FN void DetectionMetric::add(const std::vector<TrueObject>& truth, const
     if (!finite || b.width < 0 || b.height < 0)
       throw UsageError("DetectionMetric: " + where + " has a box that is not finite or has a negative size");
   };
-  for (std::size_t i = 0; i < truth.size(); ++i)
-    check("object " + std::to_string(i), truth[i].box, truth[i].label);
+  for (std::size_t i = 0; i < truth.size(); ++i) check("object " + std::to_string(i), truth[i].box, truth[i].label);
   for (std::size_t i = 0; i < found.size(); ++i) {
     check("detection " + std::to_string(i), found[i].box, found[i].label);
     if (std::isnan(found[i].score))
@@ -222,7 +221,8 @@ OCELLUS_FN void DetectionMetric::add(const std::vector<TrueObject>& truth, const
   }
   std::vector<std::size_t> order(found.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return found[a].score > found[b].score; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return found[a].score > found[b].score; });
   for (const std::size_t i : order) {
     const FoundObject& f = found[i];
     found_[static_cast<std::size_t>(f.label)].push_back({f.box.edges(), f.box.area(), f.score, picture, f.label});
@@ -263,8 +263,8 @@ OCELLUS_FN DetectionMetric::ClassResults DetectionMetric::evaluate(Index label) 
   std::vector<char> ignored, taken;
   for (std::size_t f = 0, g = 0; f < found.size() || g < truth.size();) {
     // The next picture that has anything of this class.
-    const Index picture = std::min(f < found.size() ? found[f].picture : pictures_,
-                                   g < truth.size() ? truth[g].picture : pictures_);
+    const Index picture =
+        std::min(f < found.size() ? found[f].picture : pictures_, g < truth.size() ? truth[g].picture : pictures_);
     std::size_t f_end = f, g_end = g;
     while (f_end < found.size() && found[f_end].picture == picture) ++f_end;
     while (g_end < truth.size() && truth[g_end].picture == picture) ++g_end;
@@ -285,8 +285,7 @@ OCELLUS_FN DetectionMetric::ClassResults DetectionMetric::evaluate(Index label) 
       };
       order.clear();
       ignored.clear();
-      for (std::size_t o = 0; o < objects; ++o)
-        ignored.push_back(truth[g + o].ignored || outside(truth[g + o].area));
+      for (std::size_t o = 0; o < objects; ++o) ignored.push_back(truth[g + o].ignored || outside(truth[g + o].area));
       for (const bool last : {false, true}) {
         for (std::size_t o = 0; o < objects; ++o) {
           if ((ignored[o] != 0) == last) order.push_back(o);
@@ -321,7 +320,8 @@ OCELLUS_FN DetectionMetric::ClassResults DetectionMetric::evaluate(Index label) 
     g = g_end;
   }
 
-  std::stable_sort(outcomes.begin(), outcomes.end(), [](const Outcome& a, const Outcome& b) { return a.score > b.score; });
+  std::stable_sort(outcomes.begin(), outcomes.end(),
+                   [](const Outcome& a, const Outcome& b) { return a.score > b.score; });
   ClassResults results;
   std::vector<double> recall, precision;
   for (int size = 0; size < sizes; ++size) {
@@ -415,12 +415,18 @@ OCELLUS_FN CocoSummary DetectionMetric::coco() const {
       return sum / thresholds;
     });
   };
-  return {ap_of(ObjectSize::all),   at(0),
-          at(5),                    ap_of(ObjectSize::small),
-          ap_of(ObjectSize::medium), ap_of(ObjectSize::large),
-          recall(0),                recall(1),
-          recall(2),                ar_of(ObjectSize::small),
-          ar_of(ObjectSize::medium), ar_of(ObjectSize::large)};
+  return {ap_of(ObjectSize::all),
+          at(0),
+          at(5),
+          ap_of(ObjectSize::small),
+          ap_of(ObjectSize::medium),
+          ap_of(ObjectSize::large),
+          recall(0),
+          recall(1),
+          recall(2),
+          ar_of(ObjectSize::small),
+          ar_of(ObjectSize::medium),
+          ar_of(ObjectSize::large)};
 }
 
 OCELLUS_FN PrecisionRecall DetectionMetric::curve(Index label, double iou) const {
@@ -432,7 +438,8 @@ OCELLUS_FN PrecisionRecall DetectionMetric::curve(Index label, double iou) const
   for (std::size_t p = 0; p + 1 < first.size(); ++p) first[p + 1] += first[p];
   std::vector<std::size_t> order(found.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return found[a].score > found[b].score; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return found[a].score > found[b].score; });
 
   PrecisionRecall curve;
   curve.objects = objects(label);
@@ -505,7 +512,8 @@ OCELLUS_FN DetectionErrors DetectionMetric::errors() const {
   DetectionErrors errors;
   for (std::size_t p = 0; p < truth.size(); ++p) {
     const auto& objects = truth[p];
-    std::stable_sort(found[p].begin(), found[p].end(), [](const Found* a, const Found* b) { return a->score > b->score; });
+    std::stable_sort(found[p].begin(), found[p].end(),
+                     [](const Found* a, const Found* b) { return a->score > b->score; });
     std::vector<char> is_found(objects.size()), is_covered(objects.size());
     std::vector<const Found*> wrong;
     const auto overlap = [&](const Found& f, std::size_t o) {
@@ -513,14 +521,16 @@ OCELLUS_FN DetectionErrors DetectionMetric::errors() const {
       return metrics_detail::overlap_with(f.box, f.box_area, t.box, t.box_area, t.crowd);
     };
     for (const Found* f : found[p]) {
-      // As COCO matches: the object of its class, still free, that it overlaps most; ignored ones only if there is none.
+      // As COCO matches: the object of its class, still free, that it overlaps most; ignored ones only if there is
+      // none.
       double best = hit;
       std::ptrdiff_t match = -1;
       for (const bool ignored : {false, true}) {
         if (match >= 0) break;
         for (std::size_t o = 0; o < objects.size(); ++o) {
           const Truth& t = *objects[o];
-          if (t.label != f->label || t.ignored != ignored || (is_found[o] && !t.crowd) || overlap(*f, o) < best) continue;
+          if (t.label != f->label || t.ignored != ignored || (is_found[o] && !t.crowd) || overlap(*f, o) < best)
+            continue;
           best = overlap(*f, o);
           match = static_cast<std::ptrdiff_t>(o);
         }

@@ -1,5 +1,5 @@
-// Masks of objects as COCO stores them: run lengths, their compressed text, and polygons; and how much two masks overlap.
-// Nothing that was built breaks a rule, so only what comes from outside is checked, where it comes in.
+// Masks of objects as COCO stores them: run lengths, their compressed text, and polygons; and how much two masks
+// overlap. Nothing that was built breaks a rule, so only what comes from outside is checked, where it comes in.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,8 @@ class MaskRuns {
   static MaskRuns from_counts(const std::vector<std::int64_t>& counts, Size2 size, const std::string& source);
   // text that does not hold such counts;
   static MaskRuns from_text(std::string_view text, Size2 size, const std::string& source);
-  // a polygon of fewer than three corners or with a coordinate that is not a number or beyond ±65536. The mask is what at
-  // least one of them covers, on the grid that pycocotools uses (a fifth of a pixel), pixel for pixel.
+  // a polygon of fewer than three corners or with a coordinate that is not a number or beyond ±65536. The mask is what
+  // at least one of them covers, on the grid that pycocotools uses (a fifth of a pixel), pixel for pixel.
   static MaskRuns from_polygons(const std::vector<Polygon>& polygons, Size2 size, const std::string& source);
 
   Size2 size() const { return size_; }
@@ -77,8 +77,9 @@ OCELLUS_FN void check_mask_size(Size2 size, const std::string& source) {
   const Limits limits;
   const bool fits = size.h >= 1 && size.w >= 1 && size.h <= limits.image_side && size.w <= limits.image_side &&
                     size.h * size.w <= limits.image_pixels;
-  if (!fits) throw FileError(source, "a mask of " + size.str() + " pixels; each side must be 1 or more, and at most " +
-                                         std::to_string(limits.image_pixels) + " pixels are read");
+  if (!fits)
+    throw FileError(source, "a mask of " + size.str() + " pixels; each side must be 1 or more, and at most " +
+                                std::to_string(limits.image_pixels) + " pixels are read");
 }
 
 // Where the outline of a polygon enters or leaves columns of pixels: places in column order, unsorted. Corners are
@@ -160,8 +161,8 @@ OCELLUS_FN MaskRuns MaskRuns::from_counts(const std::vector<std::int64_t>& count
   std::int64_t sum = 0;
   for (std::size_t i = 0; i < counts.size(); ++i) {
     if (counts[i] < 0 || counts[i] > pixels - sum) {
-      throw FileError(source, "run " + std::to_string(i) + " of a mask has " + std::to_string(counts[i]) +
-                                  " pixels; " + std::to_string(pixels - sum) + " of " + size.str() + " are left");
+      throw FileError(source, "run " + std::to_string(i) + " of a mask has " + std::to_string(counts[i]) + " pixels; " +
+                                  std::to_string(pixels - sum) + " of " + size.str() + " are left");
     }
     sum += counts[i];
     mask.append(static_cast<std::uint32_t>(counts[i]), i % 2 == 1);

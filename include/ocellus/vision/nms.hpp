@@ -1,5 +1,5 @@
-// From the boxes and scores of a network to detections: confidence threshold and non-maximum suppression, greedy or soft
-// (Bodla et al.: Soft-NMS, 2017). Of equal scores the candidate that comes first wins, so the answer is one.
+// From the boxes and scores of a network to detections: confidence threshold and non-maximum suppression, greedy or
+// soft (Bodla et al.: Soft-NMS, 2017). Of equal scores the candidate that comes first wins, so the answer is one.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,8 @@ enum class Suppression : std::uint8_t {
 
 // The defaults are those of Ultralytics' YOLO for prediction; its validation has confidence 0.001 and several labels.
 struct NmsOptions {
-  float confidence = 0.25f;  // candidates need more than this
-  float iou = 0.7f;          // boxes that overlap a kept one more than this are suppressed
+  float confidence = 0.25f;     // candidates need more than this
+  float iou = 0.7f;             // boxes that overlap a kept one more than this are suppressed
   bool class_agnostic = false;  // boxes of different classes suppress each other too
   bool several_labels = false;  // a row is a candidate for each of its classes, not only for the best one
   Index max_candidates = 30000;
@@ -57,8 +57,8 @@ struct Detections {
   std::vector<Suppressed> suppressed;  // best first; filled on request
 };
 
-// Of every picture of a batch: boxes (N, A, 4) as edges, scores (N, A, K). `explain` also reports what was suppressed and
-// by which. Throws ShapeError.
+// Of every picture of a batch: boxes (N, A, 4) as edges, scores (N, A, K). `explain` also reports what was suppressed
+// and by which. Throws ShapeError.
 std::vector<Detections> find_detections(const Tensor& boxes, const Tensor& scores, const NmsOptions& options = {},
                                         bool explain = false);
 

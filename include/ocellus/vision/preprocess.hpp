@@ -126,9 +126,7 @@ OCELLUS_FN Letterbox letterbox_of(Size2 original, Size2 target, bool may_enlarge
   box.original = original;
   double scale = std::min(ratio(target.h, original.h), ratio(target.w, original.w));
   if (!may_enlarge) scale = std::min(scale, 1.0);
-  const auto scaled = [&](Index side) {
-    return std::max<Index>(1, std::llrint(static_cast<double>(side) * scale));
-  };
+  const auto scaled = [&](Index side) { return std::max<Index>(1, std::llrint(static_cast<double>(side) * scale)); };
   box.scaled = {scaled(original.h), scaled(original.w)};
   box.pad_top = (target.h - box.scaled.h) / 2;
   box.pad_left = (target.w - box.scaled.w) / 2;
