@@ -289,8 +289,8 @@ TEST_CASE("letterbox: placement, padding and the way back") {
     CHECK(box.pad_left == row.left);
     CHECK(box.pad_top == row.top);
     const double x = 0.3 * static_cast<double>(row.original.w), y = 0.7 * static_cast<double>(row.original.h);
-    CHECK(std::abs(box.to_original_x(x * box.scale + static_cast<double>(box.pad_left)) - x) < 1e-9);
-    CHECK(std::abs(box.to_original_y(y * box.scale + static_cast<double>(box.pad_top)) - y) < 1e-9);
+    CHECK(std::abs(box.to_original_x(x * box.scale_x() + static_cast<double>(box.pad_left)) - x) < 1e-9);
+    CHECK(std::abs(box.to_original_y(y * box.scale_y() + static_cast<double>(box.pad_top)) - y) < 1e-9);
   }
   const Image image = noise({10, 20}, 3, 10);
   const Image boxed = letterbox(image, 41, 40);

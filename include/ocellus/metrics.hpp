@@ -3,3 +3,4 @@
 
 #include <ocellus/metrics/classification.hpp>
 #include <ocellus/metrics/confusion_matrix.hpp>
+#include <ocellus/metrics/detection.hpp>

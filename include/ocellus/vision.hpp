@@ -1,7 +1,8 @@
-// Pictures: files, resizing, preprocessing, augmentation, drawing, charts.
+// Pictures: files, resizing, preprocessing, augmentation, boxes and their suppression, masks, drawing, charts.
 #pragma once
 
 #include <ocellus/vision/augment.hpp>
+#include <ocellus/vision/boxes.hpp>
 #include <ocellus/vision/chart.hpp>
 #include <ocellus/vision/colour.hpp>
 #include <ocellus/vision/draw.hpp>
@@ -9,5 +10,7 @@
 #include <ocellus/vision/geometry.hpp>
 #include <ocellus/vision/image.hpp>
 #include <ocellus/vision/image_file.hpp>
+#include <ocellus/vision/masks.hpp>
+#include <ocellus/vision/nms.hpp>
 #include <ocellus/vision/preprocess.hpp>
 #include <ocellus/vision/resize.hpp>

@@ -304,6 +304,14 @@ def _make_pillow_resize() -> Golden:
     return make_pillow_resize(SEED)
 
 
+def _make_detection() -> Golden:
+    from .golden_detection import make_detection
+    from .vision_models import load_torchvision
+
+    load_torchvision()
+    return make_detection(SEED)
+
+
 # By the library that the reference is, each of which may live in an environment of its own.
 MAKERS: dict[str, dict[str, Callable[[], Golden]]] = {
     "transformers": {
@@ -317,6 +325,9 @@ MAKERS: dict[str, dict[str, Callable[[], Golden]]] = {
         "resnet50_tiny": make_resnet50_tiny,
         "vgg_tiny": make_vgg_tiny,
         "mobilenet_v2_tiny": make_mobilenet_v2_tiny,
+    },
+    "ultralytics": {
+        "detection": _make_detection,
     },
 }
 REFERENCE_OF = {name: reference for reference, makers in MAKERS.items() for name in makers}

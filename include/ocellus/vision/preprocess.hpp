@@ -7,6 +7,7 @@
 #include <span>
 
 #include <ocellus/core/tensor.hpp>
+#include <ocellus/vision/boxes.hpp>
 #include <ocellus/vision/image.hpp>
 #include <ocellus/vision/resize.hpp>
 
@@ -36,14 +37,28 @@ struct Preprocess {
   bool letterbox_may_enlarge = true;
 };
 
-// Where a letterbox put the picture: letterboxed = original * scale + pad.
+// Where a letterbox put the picture: letterboxed = original * scale + pad, per axis, since sizes are whole numbers.
 struct Letterbox {
-  double scale = 1.0;
+  Size2 original;  // of the picture as it was,
+  Size2 scaled;    // and of what became of it, without its padding
   Index pad_left = 0, pad_top = 0;
-  Size2 scaled;  // of the picture without its padding
 
-  double to_original_x(double x) const { return (x - static_cast<double>(pad_left)) / scale; }
-  double to_original_y(double y) const { return (y - static_cast<double>(pad_top)) / scale; }
+  double scale_x() const { return static_cast<double>(scaled.w) / static_cast<double>(original.w); }
+  double scale_y() const { return static_cast<double>(scaled.h) / static_cast<double>(original.h); }
+  double to_original_x(double x) const { return (x - static_cast<double>(pad_left)) / scale_x(); }
+  double to_original_y(double y) const { return (y - static_cast<double>(pad_top)) / scale_y(); }
+
+  Box to_letterbox(const Box& b) const {
+    const float sx = static_cast<float>(scale_x()), sy = static_cast<float>(scale_y());
+    const float x = static_cast<float>(pad_left), y = static_cast<float>(pad_top);
+    return {b.x1 * sx + x, b.y1 * sy + y, b.x2 * sx + x, b.y2 * sy + y};
+  }
+  // Cut off at the edges of the original picture; in float, as Ultralytics' YOLO computes it.
+  Box to_original(const Box& b) const {
+    const float sx = static_cast<float>(scale_x()), sy = static_cast<float>(scale_y());
+    const float x = static_cast<float>(pad_left), y = static_cast<float>(pad_top);
+    return clipped(Box{(b.x1 - x) / sx, (b.y1 - y) / sy, (b.x2 - x) / sx, (b.y2 - y) / sy}, original);
+  }
 };
 
 // The placement that Ultralytics' YOLO uses: centred, sizes rounded half to even, an odd row or column of padding goes
@@ -108,11 +123,10 @@ OCELLUS_FN Letterbox letterbox_of(Size2 original, Size2 target, bool may_enlarge
   vision_detail::check_image_size("letterbox", target, 3);
   const auto ratio = [](Index to, Index from) { return static_cast<double>(to) / static_cast<double>(from); };
   Letterbox box;
-  box.scale = std::min(ratio(target.h, original.h), ratio(target.w, original.w));
-  if (!may_enlarge) box.scale = std::min(box.scale, 1.0);
-  const auto scaled = [&](Index side) {
-    return std::max<Index>(1, std::llrint(static_cast<double>(side) * box.scale));
-  };
+  box.original = original;
+  double scale = std::min(ratio(target.h, original.h), ratio(target.w, original.w));
+  if (!may_enlarge) scale = std::min(scale, 1.0);
+  const auto scaled = [&](Index side) { return std::max<Index>(1, std::llrint(static_cast<double>(side) * scale)); };
   box.scaled = {scaled(original.h), scaled(original.w)};
   box.pad_top = (target.h - box.scaled.h) / 2;
   box.pad_left = (target.w - box.scaled.w) / 2;
