@@ -185,7 +185,10 @@ TEST_CASE("a pickle made to swell stays within twice the file and 64 MB") {
       "]" + repeated("Na", size),
       repeated("ca\nb\n", size),
       "Nr\x7f\x84\x1e" + std::string(1, '\0') + repeated(")", size),
-      global("builtins", "set") + "q\1" "](" + repeated("N", size / 16) + "e\x85q\2" + repeated("h\1h\2R", size / 2),
+      global("builtins", "set") +
+          "q\1"
+          "](" +
+          repeated("N", size / 16) + "e\x85q\2" + repeated("h\1h\2R", size / 2),
       global("some", "Class") + repeated(")\x81h\1", size),
       pickled_storage("0", 1) + repeated("2", size),
       doubled,

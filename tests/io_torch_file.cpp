@@ -30,9 +30,7 @@ std::string error_of(std::string_view file, const Limits& limits = {}) {
 
 NamedTensors read(const std::string& file) { return read_torch_file(bytes_of(file), "w.pth"); }
 
-std::string text_of(const AnyTensor& tensor) {
-  return {static_cast<const char*>(tensor.raw()), tensor.spec().bytes()};
-}
+std::string text_of(const AnyTensor& tensor) { return {static_cast<const char*>(tensor.raw()), tensor.spec().bytes()}; }
 
 const std::string four_floats = little(1.0f) + little(2.0f) + little(3.0f) + little(4.0f);
 
@@ -55,8 +53,8 @@ struct BadFile {
 BadFile bad_value(const std::string& what, const std::string& value, const std::string& expected) {
   return {what, torch_archive(program(pickled_dictionary({{"w", value}})), {{"0", four_floats}}), expected};
 }
-BadFile bad_tensor(const std::string& what, const std::vector<std::int32_t>& sizes, const std::vector<std::int32_t>& strides,
-                   std::int32_t offset, const std::string& expected) {
+BadFile bad_tensor(const std::string& what, const std::vector<std::int32_t>& sizes,
+                   const std::vector<std::int32_t>& strides, std::int32_t offset, const std::string& expected) {
   return bad_value(what, pickled_tensor(pickled_storage("0", 4), offset, sizes, strides), expected);
 }
 BadFile bad_pickle(const std::string& what, const std::string& opcodes, const std::string& expected) {
@@ -69,36 +67,44 @@ std::vector<BadFile> manifest() {
   std::vector<BadFile> rows;
 
   // Calls.
-  for (const auto& [module, name] : std::vector<std::pair<std::string, std::string>>{{"os", "system"},
-                                                                                      {"posix", "system"},
-                                                                                      {"builtins", "eval"},
-                                                                                      {"__builtin__", "getattr"},
-                                                                                      {"subprocess", "Popen"},
-                                                                                      {"torch.hub", "load"},
-                                                                                      {"torch.storage", "_load_from_bytes"},
-                                                                                      {"some.package", "Model"}}) {
+  for (const auto& [module, name] :
+       std::vector<std::pair<std::string, std::string>>{{"os", "system"},
+                                                        {"posix", "system"},
+                                                        {"builtins", "eval"},
+                                                        {"__builtin__", "getattr"},
+                                                        {"subprocess", "Popen"},
+                                                        {"torch.hub", "load"},
+                                                        {"torch.storage", "_load_from_bytes"},
+                                                        {"some.package", "Model"}}) {
     const std::string expected = "calls \"" + module + "." + name + "\", which is refused";
     const std::string argument = pickled("echo");
     rows.push_back(bad_pickle("call of " + name, global(module, name) + argument + "\x85R", expected));
     rows.push_back(bad_pickle("call of " + name + " by STACK_GLOBAL",
                               pickled(module) + pickled(name) + "\x93" + argument + "\x85R", expected));
-    rows.push_back(bad_value("call of " + name + " in a state dict", global(module, name) + argument + "\x85R", expected));
+    rows.push_back(
+        bad_value("call of " + name + " in a state dict", global(module, name) + argument + "\x85R", expected));
     rows.push_back(bad_value("call of " + name + " among a tensor's arguments",
-                             global("torch._utils", "_rebuild_tensor_v2") + "(" + global(module, name) + ")RtR", expected));
+                             global("torch._utils", "_rebuild_tensor_v2") + "(" + global(module, name) + ")RtR",
+                             expected));
     rows.push_back(bad_value("call of " + name + " through a tensor with attributes",
                              global("torch._tensor", "_rebuild_from_type_v2") + "(" + global(module, name) +
                                  global("torch", "Tensor") + "(tNtR",
                              expected));
   }
   rows.push_back(bad_pickle("call of a text", pickled("os.system") + ")R", "calls the text \"os.system\""));
-  rows.push_back(bad_pickle("call of a result", global("os", "system") + ")\x81)R", "calls an object of \"os.system\""));
+  rows.push_back(
+      bad_pickle("call of a result", global("os", "system") + ")\x81)R", "calls an object of \"os.system\""));
   rows.push_back(bad_pickle("call without a tuple", global("collections", "OrderedDict") + "NR", "with None"));
   rows.push_back(bad_pickle("object of a text", pickled("x") + ")\x81", "makes an object of the text"));
   rows.push_back(bad_value("an object for a tensor", global("os", "system") + ")\x81",
                            "the entry \"w\" is an object of \"os.system\", no tensor"));
   rows.push_back(bad_pickle("wrong arguments", global("collections", "OrderedDict") + "K\x01\x85R", "does not take"));
-  rows.push_back(bad_pickle("no pairs", global("collections", "OrderedDict") + "]K\x01" "a\x85R", "does not take"));
-  rows.push_back(bad_pickle("a parameter of nothing", global("torch._utils", "_rebuild_parameter") + ")R", "does not take"));
+  rows.push_back(bad_pickle("no pairs",
+                            global("collections", "OrderedDict") + "]K\x01"
+                                                                   "a\x85R",
+                            "does not take"));
+  rows.push_back(
+      bad_pickle("a parameter of nothing", global("torch._utils", "_rebuild_parameter") + ")R", "does not take"));
   rows.push_back(bad_pickle("a size of a number", global("torch", "Size") + "K\x01\x85R", "does not take"));
 
   // The machine.
@@ -108,8 +114,8 @@ std::vector<BadFile> manifest() {
   for (const char* code : {"t", "u", "e", "1", "\x90", "\x91"}) {
     rows.push_back(bad_pickle("no mark " + std::string(code), code, "no mark"));
   }
-  for (const char* code : {"I1\n", "L1L\n", "F1\n", "S'x'\n", "Vx\n", "p0\n", "g0\n", "Px\n", "d", "l", "o", "ios\nsystem\n",
-                           "\x82\x01", "\x83\x01\x02", "\x97", "\x98", "\xff", "\x07"}) {
+  for (const char* code : {"I1\n", "L1L\n", "F1\n", "S'x'\n", "Vx\n", "p0\n", "g0\n", "Px\n", "d", "l", "o",
+                           "ios\nsystem\n", "\x82\x01", "\x83\x01\x02", "\x97", "\x98", "\xff", "\x07"}) {
     rows.push_back(bad_pickle("opcode " + std::string(code), code, "is none that protocols 2 to 5 write"));
   }
   rows.push_back(bad_pickle("protocol 6", "\x80\x06N", "protocol 6"));
@@ -125,8 +131,9 @@ std::vector<BadFile> manifest() {
   rows.push_back(bad_pickle("another persistent id", pickled("file") + pickled("/etc/passwd") + "\x86Q",
                             "a persistent id that is neither"));
   rows.push_back(bad_pickle("a long name", "c" + std::string(5000, 'a') + "\nb\n", "a name of more than 1024 bytes"));
-  for (const char* code : {"X\xff\xff\xff\xff", "\x8d\xff\xff\xff\xff\xff\xff\xff\xff", "B\xff\xff\xff\x7f", "\x8a\xff",
-                           "\x8b\xff\xff\xff\xff", "\x8e\xff\xff\xff\xff\xff\xff\xff\x7f", "\x8c\x09", "J\x01", "G\x01"}) {
+  for (const char* code :
+       {"X\xff\xff\xff\xff", "\x8d\xff\xff\xff\xff\xff\xff\xff\xff", "B\xff\xff\xff\x7f", "\x8a\xff",
+        "\x8b\xff\xff\xff\xff", "\x8e\xff\xff\xff\xff\xff\xff\xff\x7f", "\x8c\x09", "J\x01", "G\x01"}) {
     rows.push_back(bad_pickle("a text without end", code, "the file ends inside of"));
   }
   rows.push_back({"no STOP", torch_archive("\x80\x02}", {}), "the file ends inside of a pickle"});
@@ -142,25 +149,31 @@ std::vector<BadFile> manifest() {
   rows.push_back(bad_tensor("negative size", {-1}, {1}, 0, "a size of a tensor is the integer -1"));
   rows.push_back(bad_tensor("negative stride", {2}, {-1}, 1, "a size of a tensor is the integer -1"));
   rows.push_back(bad_tensor("ranks differ", {2, 2}, {1}, 0, "sizes (2, 2) and strides (1)"));
-  rows.push_back(bad_tensor("nine axes", std::vector<std::int32_t>(9, 1), std::vector<std::int32_t>(9, 1), 0, "more than 8 axes"));
+  rows.push_back(
+      bad_tensor("nine axes", std::vector<std::int32_t>(9, 1), std::vector<std::int32_t>(9, 1), 0, "more than 8 axes"));
   rows.push_back(bad_tensor("size bomb", {INT32_MAX, INT32_MAX, 4}, {0, 0, 1}, 0, "overflow"));
-  rows.push_back(bad_tensor("size bomb with a zero", {INT32_MAX, INT32_MAX, INT32_MAX, 0}, {0, 0, 0, 1}, 0, "overflow"));
+  rows.push_back(
+      bad_tensor("size bomb with a zero", {INT32_MAX, INT32_MAX, INT32_MAX, 0}, {0, 0, 0, 1}, 0, "overflow"));
   rows.push_back(bad_tensor("expansion bomb", {1 << 15, 1 << 15}, {0, 0}, 0, "times as large as the file"));
   const auto with = [&](const std::string& storage) { return pickled_tensor(storage, 0, {2}, {1}); };
   rows.push_back(bad_value("lying storage", with(pickled_storage("0", 5)), "has 16 bytes, its 5 elements need 20"));
-  rows.push_back(bad_value("lying storage, smaller", with(pickled_storage("0", 3)), "has 16 bytes, its 3 elements need 12"));
+  rows.push_back(
+      bad_value("lying storage, smaller", with(pickled_storage("0", 3)), "has 16 bytes, its 3 elements need 12"));
   rows.push_back(bad_value("negative storage", with(pickled_storage("0", -4)), "does not fit into the file"));
   rows.push_back(bad_value("huge storage", with(pickled_storage("0", INT32_MAX)), "does not fit into the file"));
   rows.push_back(bad_value("no such storage", with(pickled_storage("7", 4)), "has no data of the storage \"7\""));
   for (const char* key : {"../data.pkl", "/etc/passwd", ".."}) {
-    rows.push_back(bad_value("storage " + std::string(key), with(pickled_storage(key, 4)), "has no data of the storage"));
+    rows.push_back(
+        bad_value("storage " + std::string(key), with(pickled_storage(key, 4)), "has no data of the storage"));
   }
   rows.push_back(bad_value("a type of storage", with(pickled_storage("0", 2, "ComplexDoubleStorage")),
                            "elements of \"torch.ComplexDoubleStorage\" are not supported"));
-  rows.push_back(bad_value("a function for a type", with("(" + pickled("storage") + global("os", "system") + pickled("0") +
-                                                         pickled("cpu") + pickled(4) + "tQ"),
-                           "elements of \"os.system\" are not supported"));
-  rows.push_back(bad_value("a short storage", with("(" + pickled("storage") + pickled("0") + "tQ"), "a storage must be"));
+  rows.push_back(bad_value(
+      "a function for a type",
+      with("(" + pickled("storage") + global("os", "system") + pickled("0") + pickled("cpu") + pickled(4) + "tQ"),
+      "elements of \"os.system\" are not supported"));
+  rows.push_back(
+      bad_value("a short storage", with("(" + pickled("storage") + pickled("0") + "tQ"), "a storage must be"));
   rows.push_back({"two descriptions",
                   torch_archive(program(pickled_dictionary({{"a", with(pickled_storage("0", 4))},
                                                             {"b", with(pickled_storage("0", 4, "IntStorage"))}})),
@@ -182,8 +195,10 @@ std::vector<BadFile> manifest() {
     rows.push_back({"name", torch_archive(program(pickled_dictionary({{name, tensor}})), {{"0", four_floats}}),
                     "name is empty, contains NUL or is longer"});
   }
-  rows.push_back({"no UTF-8", torch_archive(program(pickled_dictionary({{"a\xff", tensor}})), {{"0", four_floats}}), "is no UTF-8"});
-  rows.push_back({"twice", torch_archive(program(pickled_dictionary({{"w", tensor}, {"w", tensor}})), {{"0", four_floats}}),
+  rows.push_back({"no UTF-8", torch_archive(program(pickled_dictionary({{"a\xff", tensor}})), {{"0", four_floats}}),
+                  "is no UTF-8"});
+  rows.push_back({"twice",
+                  torch_archive(program(pickled_dictionary({{"w", tensor}, {"w", tensor}})), {{"0", four_floats}}),
                   "two tensors are called \"w\""});
   rows.push_back(bad_pickle("a dictionary in itself", "}q\x01" + pickled("model") + "h\x01s", "nested too deep"));
 
@@ -194,21 +209,28 @@ std::vector<BadFile> manifest() {
                             "has the child \"x\", which is the integer 1"));
   rows.push_back(bad_pickle("a parameter that is none", pickled_module("A", {{"x", "K\x01"}}, {}),
                             "an object of \"some.package.A\", has the child \"x\", which is the integer 1"));
-  rows.push_back(bad_pickle("a module in itself", pickled_module("A", {}, {{"x", "h\x01"}}, ")\x81q\x01"), "or in itself"));
-  std::string doubled = pickled_module("A", {}, {}) + "q\x01" "0";
+  rows.push_back(
+      bad_pickle("a module in itself", pickled_module("A", {}, {{"x", "h\x01"}}, ")\x81q\x01"), "or in itself"));
+  std::string doubled = pickled_module("A", {}, {}) +
+                        "q\x01"
+                        "0";
   for (int level = 0; level < 60; ++level) {
-    doubled += pickled_module("A", {}, {{"x", "h\x01"}, {"y", "h\x01"}}) + "q\x01" "0";
+    doubled += pickled_module("A", {}, {{"x", "h\x01"}, {"y", "h\x01"}}) +
+               "q\x01"
+               "0";
   }
   rows.push_back(bad_pickle("2^60 modules", doubled + "h\x01", "too often"));
 
   // Archives.
   rows.push_back({"no data.pkl", zip({stored("archive/data.bin", good)}), "without <name>/data.pkl"});
   rows.push_back({"data.pkl too deep", zip({stored("a/b/data.pkl", good)}), "without <name>/data.pkl"});
-  rows.push_back({"two", zip({stored("a/data.pkl", good), stored("b/data.pkl", good)}), "two entries are called data.pkl"});
+  rows.push_back(
+      {"two", zip({stored("a/data.pkl", good), stored("b/data.pkl", good)}), "two entries are called data.pkl"});
   for (const char* name : {"../data.pkl", "archive/../../x", "/etc/passwd", ".."}) {
     rows.push_back({name, zip({stored("archive/data.pkl", good), stored(name, "x")}), "leaves the archive"});
   }
-  rows.push_back({"a program", zip({stored("a/data.pkl", good), stored("a/constants.pkl", good)}), "is a TorchScript program"});
+  rows.push_back(
+      {"a program", zip({stored("a/data.pkl", good), stored("a/constants.pkl", good)}), "is a TorchScript program"});
   rows.push_back({"big-endian", zip({stored("a/data.pkl", good), stored("a/byteorder", "big")}), "big-endian"});
   ZipParts lying = stored("archive/data/0", four_floats);
   lying.size = 8;
@@ -218,18 +240,22 @@ std::vector<BadFile> manifest() {
   rows.push_back({"checksum", zip({stored("archive/data.pkl", good), lying}), "does not match its CRC-32"});
   lying = deflated("archive/data/0", four_floats);
   lying.size = 12;
-  rows.push_back({"deflated size", zip({stored("archive/data.pkl", good), lying}), "has 12 bytes, its 4 elements need 16"});
+  rows.push_back(
+      {"deflated size", zip({stored("archive/data.pkl", good), lying}), "has 12 bytes, its 4 elements need 16"});
 
   // Legacy files.
   const std::string stream = torch_stream(good, {{"0", four_floats}});
   rows.push_back({"empty", "", "is no PyTorch file"});
   rows.push_back({"text", "hello", "is no PyTorch file"});
   rows.push_back({"another pickle", good, "is a pickle, but none that torch.save wrote"});
-  rows.push_back({"a pickle that calls", program(global("os", "system") + pickled("ls") + "\x85R"), "calls \"os.system\""});
+  rows.push_back(
+      {"a pickle that calls", program(global("os", "system") + pickled("ls") + "\x85R"), "calls \"os.system\""});
   rows.push_back({"bytes behind", stream + "x", "1 bytes after the last storage"});
-  rows.push_back({"a lying size", torch_stream(good, {{"0", four_floats + little(1.0f)}}), "has 5 elements, its tensors expect 4"});
+  rows.push_back({"a lying size", torch_stream(good, {{"0", four_floats + little(1.0f)}}),
+                  "has 5 elements, its tensors expect 4"});
   rows.push_back({"a key twice", torch_stream(good, {{"0", four_floats}, {"0", four_floats}}), "stands there twice"});
-  rows.push_back({"an unknown key", torch_stream(good, {{"1", four_floats}}), "no tensor uses the storage of the text \"1\""});
+  rows.push_back(
+      {"an unknown key", torch_stream(good, {{"1", four_floats}}), "no tensor uses the storage of the text \"1\""});
   rows.push_back({"no key", torch_stream(good, {}), "has no data of the storage \"0\""});
   rows.push_back({"a storage of gigabytes",
                   torch_stream(program(pickled_dictionary({{"w", with(pickled_storage("0", 1 << 30))}})), {}),
@@ -287,12 +313,12 @@ TEST_CASE("every bad file is refused with the reason, the file and mostly the pl
 
 TEST_CASE("tensors share the storage where they can") {
   const std::string storage = pickled_storage("0", 4) + "q\x01";
-  const std::string file = torch_archive(
-      program(pickled_dictionary({{"a", pickled_tensor(storage, 0, {4}, {1})},
-                                  {"b", pickled_tensor("h\x01", 2, {2}, {1})},
-                                  {"t", pickled_tensor("h\x01", 0, {2, 2}, {1, 2})},
-                                  {"wide", pickled_tensor("h\x01", 1, {3, 2}, {0, 1})}})),
-      {{"0", four_floats}});
+  const std::string file =
+      torch_archive(program(pickled_dictionary({{"a", pickled_tensor(storage, 0, {4}, {1})},
+                                                {"b", pickled_tensor("h\x01", 2, {2}, {1})},
+                                                {"t", pickled_tensor("h\x01", 0, {2, 2}, {1, 2})},
+                                                {"wide", pickled_tensor("h\x01", 1, {3, 2}, {0, 1})}})),
+                    {{"0", four_floats}});
   const NamedTensors tensors = read(file);
   CHECK(static_cast<const char*>(tensors.at("b").raw()) == static_cast<const char*>(tensors.at("a").raw()) + 8);
   CHECK(text_of(tensors.at("t")) == little(1.0f) + little(3.0f) + little(2.0f) + little(4.0f));
@@ -305,24 +331,33 @@ TEST_CASE("objects are labels: how a class was reached makes no difference, and 
   for (const std::string& make :
        {std::string(")\x81"), std::string(")}\x92"), std::string("N\x85\x81"),
         "0" + global("copyreg", "_reconstructor") + global("os", "system") + global("builtins", "object") + "N\x87R"}) {
-    const std::string opcodes = pickled_module("Outer", {}, {{"inner", pickled_module("Inner", {{"weight", tensor}, {"bias", "N"}}, {})}, {"none", "N"}}, make);
+    const std::string opcodes = pickled_module(
+        "Outer", {}, {{"inner", pickled_module("Inner", {{"weight", tensor}, {"bias", "N"}}, {})}, {"none", "N"}},
+        make);
     const NamedTensors tensors = read(torch_archive(program(opcodes), {{"0", four_floats}}));
     CHECK(tensors.size() == 1);
     CHECK(text_of(tensors.at("inner.weight")) == four_floats);
   }
   // Beside the weights: a set, a frozen set, a named tuple of slots, bytes, numpy's numbers, paths.
-  const std::string beside = pickled_dictionary(
-      {{"a", global("builtins", "set") + "]K\x01" "a\x85R"},
-       {"b", "(K\x01\x91"},
-       {"c", "\x8f(K\x01\x90"},
-       {"d", global("some", "Slots") + ")\x81N}\x86" "b"},
-       {"e", global("_codecs", "encode") + pickled("x") + pickled("latin1") + "\x86R"},
-       {"f", global("numpy.core.multiarray", "scalar") + global("numpy", "dtype") + pickled("f8") + "\x85RN" "bC\x01x\x86R"},
-       {"g", global("pathlib", "PosixPath") + pickled("/tmp") + "\x85R"},
-       {"h", global("collections", "defaultdict") + global("builtins", "list") + "\x85R"},
-       {"i", global("some", "DictOfItsOwn") + ")\x81K\x01K\x02s(K\x03K\x04u"},
-       {"j", global("collections", "OrderedDict") + "]]K\x01" "aK\x02" "aa\x85R"},
-       {"model_state_dict", pickled_dictionary({{"w", tensor}})}});
+  const std::string beside =
+      pickled_dictionary({{"a", global("builtins", "set") + "]K\x01"
+                                                            "a\x85R"},
+                          {"b", "(K\x01\x91"},
+                          {"c", "\x8f(K\x01\x90"},
+                          {"d", global("some", "Slots") + ")\x81N}\x86"
+                                                          "b"},
+                          {"e", global("_codecs", "encode") + pickled("x") + pickled("latin1") + "\x86R"},
+                          {"f", global("numpy.core.multiarray", "scalar") + global("numpy", "dtype") + pickled("f8") +
+                                    "\x85RN"
+                                    "bC\x01x\x86R"},
+                          {"g", global("pathlib", "PosixPath") + pickled("/tmp") + "\x85R"},
+                          {"p", global("functools", "partial") + global("some", "function") + "\x85R(Ntb"},
+                          {"h", global("collections", "defaultdict") + global("builtins", "list") + "\x85R"},
+                          {"i", global("some", "DictOfItsOwn") + ")\x81K\x01K\x02s(K\x03K\x04u"},
+                          {"j", global("collections", "OrderedDict") + "]]K\x01"
+                                                                       "aK\x02"
+                                                                       "aa\x85R"},
+                          {"model_state_dict", pickled_dictionary({{"w", tensor}})}});
   CHECK(read(torch_archive(program(beside), {{"0", four_floats}})).size() == 1);
 }
 
@@ -340,7 +375,8 @@ TEST_CASE("what of a checkpoint is read") {
   CHECK(first(read(checkpoint({{"model", dictionary("m")}, {"state_dict", dictionary("s")}}))) == "s");
   CHECK(first(read(checkpoint({{"model", module("m")}, {"ema", module("e")}}))) == "e");
   CHECK(first(read(checkpoint({{"model", module("m")}, {"ema", "N"}}))) == "m");
-  CHECK(first(read(checkpoint({{"model", dictionary("m")}, {"ema", pickled_dictionary({{"decay", "K\x01"}})}}))) == "m");
+  CHECK(first(read(checkpoint({{"model", dictionary("m")}, {"ema", pickled_dictionary({{"decay", "K\x01"}})}}))) ==
+        "m");
   CHECK(first(read(checkpoint({{"state_dict", pickled_dictionary({{"model", dictionary("inner")}})}}))) == "inner");
   CHECK(first(read(checkpoint({{"model", module("module.x")}}))) == "x");
 }
@@ -349,27 +385,38 @@ TEST_CASE("bombs cost what the limits say") {
   const std::string tensor = pickled_tensor(pickled_storage("0", 4), 0, {4}, {1});
   Limits limits;
   limits.pickle_opcodes = 1000;
-  CHECK(contains(error_of(torch_archive(program("]" + std::string(2000, '2')), {}), limits), "(Limits::pickle_opcodes)"));
-  std::string copies = "](" + std::string(600, 'N') + "e\x85q\x01" "0";
-  for (int i = 0; i < 100; ++i) copies += global("builtins", "set") + "h\x01R" "0";
+  CHECK(
+      contains(error_of(torch_archive(program("]" + std::string(2000, '2')), {}), limits), "(Limits::pickle_opcodes)"));
+  std::string copies = "](" + std::string(600, 'N') +
+                       "e\x85q\x01"
+                       "0";
+  for (int i = 0; i < 100; ++i)
+    copies += global("builtins", "set") +
+              "h\x01R"
+              "0";
   CHECK(contains(error_of(torch_archive(program(copies), {}), limits), "more than Limits::pickle_opcodes allows"));
   limits = {};
   limits.header_bytes = 1000;
-  CHECK(contains(error_of(torch_archive(program(pickled(std::string(2000, 'x'))), {}), limits), "Limits::header_bytes"));
+  CHECK(
+      contains(error_of(torch_archive(program(pickled(std::string(2000, 'x'))), {}), limits), "Limits::header_bytes"));
   CHECK(contains(error_of(torch_archive(program("}" + std::string(2000, '2')), {}), limits), "Limits::header_bytes"));
   limits = {};
   limits.module_depth = 2;
-  const std::string nested = pickled_module("A", {}, {{"x", pickled_module("A", {}, {{"y", pickled_module("A", {{"w", tensor}}, {})}})}});
+  const std::string nested =
+      pickled_module("A", {}, {{"x", pickled_module("A", {}, {{"y", pickled_module("A", {{"w", tensor}}, {})}})}});
   CHECK(contains(error_of(torch_archive(program(nested), {{"0", four_floats}}), limits), "\"x.y\""));
   CHECK(error_of(torch_archive(program(nested), {{"0", four_floats}})) == "");
   limits = {};
   limits.tensors = 2;  // of archive entries, too
-  CHECK(contains(error_of(torch_stream(program(pickled_dictionary({{"a", tensor}, {"b", tensor}, {"c", tensor}})), {{"0", four_floats}}), limits),
+  CHECK(contains(error_of(torch_stream(program(pickled_dictionary({{"a", tensor}, {"b", tensor}, {"c", tensor}})),
+                                       {{"0", four_floats}}),
+                          limits),
                  "more than 2 tensors"));
   limits = {};
   limits.inflated_bytes = 100;
   const std::string good = program(pickled_dictionary({{"w", tensor}}));
-  CHECK(contains(error_of(zip({deflated("a/data.pkl", good), deflated("a/data/0", four_floats)}), limits), "Limits::inflated_bytes"));
+  CHECK(contains(error_of(zip({deflated("a/data.pkl", good), deflated("a/data/0", four_floats)}), limits),
+                 "Limits::inflated_bytes"));
   CHECK(error_of(zip({deflated("a/data.pkl", good), deflated("a/data/0", four_floats)})) == "");
 }
 

@@ -12,18 +12,23 @@
 namespace io_test {
 
 inline std::string pickled(std::int32_t value) { return "J" + little(value); }
-inline std::string pickled(const std::string& text) { return "X" + little(static_cast<std::uint32_t>(text.size())) + text; }
+inline std::string pickled(const std::string& text) {
+  return "X" + little(static_cast<std::uint32_t>(text.size())) + text;
+}
 inline std::string pickled_sizes(const std::vector<std::int32_t>& sizes) {
   std::string tuple = "(";
   for (const std::int32_t size : sizes) tuple += pickled(size);
   return tuple + "t";
 }
-inline std::string global(const std::string& module, const std::string& name) { return "c" + module + "\n" + name + "\n"; }
-inline std::string pickled_storage(const std::string& key, std::int32_t count, const std::string& type = "FloatStorage") {
+inline std::string global(const std::string& module, const std::string& name) {
+  return "c" + module + "\n" + name + "\n";
+}
+inline std::string pickled_storage(const std::string& key, std::int32_t count,
+                                   const std::string& type = "FloatStorage") {
   return "(" + pickled("storage") + global("torch", type) + pickled(key) + pickled("cpu") + pickled(count) + "tQ";
 }
-inline std::string pickled_tensor(const std::string& storage, std::int32_t offset, const std::vector<std::int32_t>& sizes,
-                                  const std::vector<std::int32_t>& strides) {
+inline std::string pickled_tensor(const std::string& storage, std::int32_t offset,
+                                  const std::vector<std::int32_t>& sizes, const std::vector<std::int32_t>& strides) {
   return global("torch._utils", "_rebuild_tensor_v2") + "(" + storage + pickled(offset) + pickled_sizes(sizes) +
          pickled_sizes(strides) + "\x89" + global("collections", "OrderedDict") + ")RtR";
 }

@@ -27,7 +27,8 @@ void convert_file(const Options& o) {
   apply(o.common);
   if (!o.out.ends_with(".safetensors")) throw UsageError("convert writes .safetensors; got '" + o.out + "'");
   const auto is_torch = [&] {
-    return std::any_of(std::begin(torch_suffixes), std::end(torch_suffixes), [&](const char* s) { return o.in.ends_with(s); });
+    return std::any_of(std::begin(torch_suffixes), std::end(torch_suffixes),
+                       [&](const char* s) { return o.in.ends_with(s); });
   };
   NamedTensors tensors;
   if (o.in.ends_with(".safetensors")) {
@@ -60,7 +61,8 @@ void convert_file(const Options& o) {
 }  // namespace
 
 void add_convert(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("convert", "Weights to safetensors, from .safetensors, .npz, .pth, .pt, .bin or .th");
+  CLI::App* command =
+      app.add_subcommand("convert", "Weights to safetensors, from .safetensors, .npz, .pth, .pt, .bin or .th");
   auto o = std::make_shared<Options>();
   command->add_option("in", o->in, "file to read")->required()->check(is_path());
   command->add_option("out", o->out, "file to write, .safetensors")->required()->check(is_path());

@@ -1,4 +1,5 @@
-// Files: bytes, JSON, safetensors, PyTorch's files, npy and npz, IDX. Bytes to named tensors; nothing here knows a module.
+// Files: bytes, JSON, safetensors, PyTorch's files, npy and npz, IDX. Bytes to named tensors; nothing here knows a
+// module.
 #pragma once
 
 #include <ocellus/io/byte_reader.hpp>

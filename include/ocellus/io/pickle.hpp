@@ -148,17 +148,34 @@ namespace io_detail {
 inline constexpr std::string_view pickle_lists[] = {"builtins.set", "builtins.frozenset", "__builtin__.set",
                                                     "__builtin__.frozenset"};
 // Calls that give a tensor.
-inline constexpr std::string_view pickle_tensors[] = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"};
+inline constexpr std::string_view pickle_tensors[] = {"torch._utils._rebuild_tensor",
+                                                      "torch._utils._rebuild_tensor_v2"};
 // Calls whose first argument is the tensor that they give.
 inline constexpr std::string_view pickle_parameters[] = {"torch._utils._rebuild_parameter",
                                                          "torch._utils._rebuild_parameter_with_state"};
 // Values that stand beside weights in checkpoints and mean nothing here.
 inline constexpr std::string_view pickle_inert[] = {
-    "_codecs.encode",       "builtins.bytearray",      "builtins.complex",         "collections.Counter",
-    "datetime.date",        "datetime.datetime",       "datetime.timedelta",       "numpy.core.multiarray._reconstruct",
-    "numpy.core.multiarray.scalar", "numpy._core.multiarray._reconstruct", "numpy._core.multiarray.scalar", "numpy.dtype",
-    "pathlib.Path",         "pathlib.PosixPath",       "pathlib.PurePosixPath",    "pathlib.PureWindowsPath",
-    "pathlib.WindowsPath",  "torch.device",            "torch.serialization._get_layout",
+    "_codecs.encode",
+    "builtins.bytearray",
+    "builtins.complex",
+    "builtins.slice",
+    "collections.Counter",
+    "datetime.date",
+    "datetime.datetime",
+    "datetime.timedelta",
+    "functools.partial",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy.dtype",
+    "pathlib.Path",
+    "pathlib.PosixPath",
+    "pathlib.PurePosixPath",
+    "pathlib.PureWindowsPath",
+    "pathlib.WindowsPath",
+    "torch.device",
+    "torch.serialization._get_layout",
 };
 
 template <std::size_t n>
@@ -374,7 +391,8 @@ OCELLUS_FN void Pickle::call(const std::string& function, Id arguments) {
     if (given.size() != 4 || !is(given[0], Kind::global) || !is(given[2], Kind::tuple)) no_such();
     const std::string inner = name(given[0]);
     if (!is_one_of(inner, pickle_tensors) && !is_one_of(inner, pickle_parameters)) {
-      fail("calls " + io_detail::shown(inner) + ", which is refused: only calls that build tensors and plain containers are read");
+      fail("calls " + io_detail::shown(inner) +
+           ", which is refused: only calls that build tensors and plain containers are read");
     }
     call(inner, given[2]);
   } else if (function == "copyreg._reconstructor" || function == "copy_reg._reconstructor") {
@@ -503,7 +521,9 @@ OCELLUS_FN void Pickle::step(unsigned opcode) {
   }
 }
 
-OCELLUS_FN std::string_view Pickle::text(Id id) const { return bytes_.substr(values_[id].span.first, values_[id].span.last); }
+OCELLUS_FN std::string_view Pickle::text(Id id) const {
+  return bytes_.substr(values_[id].span.first, values_[id].span.last);
+}
 
 OCELLUS_FN std::string Pickle::name(Id id) const {
   const Id global = is(id, Kind::object) ? values_[id].extra : id;

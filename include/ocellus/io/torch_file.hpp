@@ -3,9 +3,10 @@
 // running anything, this file the other.
 //
 // What is read: a state dict (name → tensor), bare or under "state_dict", "model_state_dict" or "model" of a
-// dictionary; a whole pickled model, bare or in those places, whose parameters and persistent buffers get the names that its
-// state_dict() would give them. A model under "ema" goes before all others: checkpoints of YOLO training keep the
-// averaged weights there, and the reference takes them. The prefix "module." of DataParallel goes if every name has it.
+// dictionary; a whole pickled model, bare or in those places, whose parameters and persistent buffers get the names
+// that its state_dict() would give them. A model under "ema" goes before all others: checkpoints of YOLO training keep
+// the averaged weights there, and the reference takes them. The prefix "module." of DataParallel goes if every name has
+// it.
 //
 // Elements: float, double, half, bfloat16, int64, int32, int8, uint8; bool comes as u8, int16 as i32. Strided,
 // transposed and expanded tensors become dense. Tensors that share a storage share its memory.
@@ -52,13 +53,13 @@ namespace io_detail {
 
 struct TorchType {
   std::string_view storage;
-  DType type;            // of the tensors that are made of it
-  std::uint64_t bytes;   // of an element in the file
+  DType type;           // of the tensors that are made of it
+  std::uint64_t bytes;  // of an element in the file
 };
 inline constexpr TorchType torch_types[] = {
-    {"FloatStorage", DType::f32, 4}, {"DoubleStorage", DType::f64, 8}, {"HalfStorage", DType::f16, 2},
-    {"BFloat16Storage", DType::bf16, 2}, {"LongStorage", DType::i64, 8}, {"IntStorage", DType::i32, 4},
-    {"ShortStorage", DType::i32, 2}, {"CharStorage", DType::i8, 1}, {"ByteStorage", DType::u8, 1},
+    {"FloatStorage", DType::f32, 4},     {"DoubleStorage", DType::f64, 8}, {"HalfStorage", DType::f16, 2},
+    {"BFloat16Storage", DType::bf16, 2}, {"LongStorage", DType::i64, 8},   {"IntStorage", DType::i32, 4},
+    {"ShortStorage", DType::i32, 2},     {"CharStorage", DType::i8, 1},    {"ByteStorage", DType::u8, 1},
     {"BoolStorage", DType::u8, 1},
 };
 
@@ -200,15 +201,16 @@ class TorchFile {
       if (storage.loaded) reader_->fail_at(keys_begin, "the storage " + shown(named->first) + " stands there twice");
       const auto count = reader_->little_endian<std::uint64_t>("the size of a storage");
       if (count != storage.count) {
-        reader_->fail("the storage " + shown(named->first) + " has " + std::to_string(count) + " elements, its tensors expect " +
-                      std::to_string(storage.count));
+        reader_->fail("the storage " + shown(named->first) + " has " + std::to_string(count) +
+                      " elements, its tensors expect " + std::to_string(storage.count));
       }
       const std::uint64_t begin = reader_->offset();
       const std::uint64_t bytes = count * storage.type->bytes;  // list_storages() has multiplied them
       reader_->take(bytes, "the data of a storage");
       set_data(storage, file_.part(begin, bytes));
     }
-    if (reader_->left() > 0) reader_->fail(std::to_string(reader_->left()) + " bytes after the last storage belong to none");
+    if (reader_->left() > 0)
+      reader_->fail(std::to_string(reader_->left()) + " bytes after the last storage belong to none");
   }
 
   // --- storages ---
@@ -242,7 +244,9 @@ class TorchFile {
   }
 
   // A storage of a legacy file lies in it; one of an archive may be packed.
-  std::uint64_t file_limit() const { return archive_ ? std::max<std::uint64_t>(file_.size(), limits_.inflated_bytes) : file_.size(); }
+  std::uint64_t file_limit() const {
+    return archive_ ? std::max<std::uint64_t>(file_.size(), limits_.inflated_bytes) : file_.size();
+  }
 
   // Aligned to its elements, so that tensors can share it.
   static void set_data(Storage& storage, Bytes bytes) {
@@ -296,7 +300,8 @@ class TorchFile {
     if (given.size() < 4 || !pickle_->is(given[0], Kind::storage) || !pickle_->is(given[1], Kind::integer)) {
       fail(id, "a tensor must be (storage, offset, sizes, strides, …)");
     }
-    const bool lazy = given.size() > 6 && pickle_->is(given[6], Kind::dictionary) && !pickle_->elements(given[6], 1).empty();
+    const bool lazy =
+        given.size() > 6 && pickle_->is(given[6], Kind::dictionary) && !pickle_->elements(given[6], 1).empty();
     if (lazy) fail(id, "a negated or conjugate view of a tensor; save a clone of it");
     const Shape sizes = sizes_of(id, given[2]), strides = sizes_of(id, given[3]);
     if (sizes.rank() != strides.rank()) fail(id, "a tensor has sizes " + sizes.str() + " and strides " + strides.str());
@@ -320,12 +325,13 @@ class TorchFile {
     const std::int64_t offset = pickle_->integer(given[1]);
     const auto end = checked_add(*last, static_cast<std::uint64_t>(offset));
     if (offset < 0 || !end || *end >= storage.count) {
-      fail(id, "a tensor of sizes " + sizes.str() + ", strides " + strides.str() + " and offset " + std::to_string(offset) +
-                   " leaves its storage of " + std::to_string(storage.count) + " elements");
+      fail(id, "a tensor of sizes " + sizes.str() + ", strides " + strides.str() + " and offset " +
+                   std::to_string(offset) + " leaves its storage of " + std::to_string(storage.count) + " elements");
     }
     given_ += spec.bytes();
     if (given_ > most_shared * file_.size() + unproven_bytes) {
-      fail(id, "its tensors share so much that they would be " + std::to_string(most_shared) + " times as large as the file");
+      fail(id, "its tensors share so much that they would be " + std::to_string(most_shared) +
+                   " times as large as the file");
     }
     const bool widened = element != size_of(spec.dtype);
     const auto begin = static_cast<std::size_t>(offset) * element;
@@ -401,7 +407,8 @@ class TorchFile {
       const std::string name(pickle_->text(parts[i]));
       if (!pickle_->is(parts[i + 1], Kind::tensor)) {
         fail("the entry " + shown(name) + " is " + pickle_->describe(parts[i + 1]) +
-             ", no tensor; expected a state dict or a model, bare or under \"state_dict\", \"model_state_dict\" or \"model\"");
+             ", no tensor; expected a state dict or a model, bare or under \"state_dict\", \"model_state_dict\" or "
+             "\"model\"");
       }
       add(name, parts[i + 1]);
     }
@@ -424,9 +431,11 @@ class TorchFile {
     };
     const std::vector<Id> parameters = pairs("_parameters"), buffers = pairs("_buffers"), children = pairs("_modules");
     const Id left_out = pickle_->find(state, "_non_persistent_buffers_set");
-    const std::vector<Id> temporary = pickle_->is(left_out, Kind::list) ? pickle_->elements(left_out) : std::vector<Id>{};
+    const std::vector<Id> temporary =
+        pickle_->is(left_out, Kind::list) ? pickle_->elements(left_out) : std::vector<Id>{};
     // A module may stand in many places, but not in so many that walking them takes for ever.
-    walked_ += 16 + pickle_->elements(state).size() + parameters.size() + children.size() + buffers.size() * (1 + temporary.size());
+    walked_ += 16 + pickle_->elements(state).size() + parameters.size() + children.size() +
+               buffers.size() * (1 + temporary.size());
     if (walked_ > 2 * limits_.pickle_opcodes) refuse("contains others, and they each other, too often");
 
     const auto each = [&](const std::vector<Id>& parts, Kind kind, auto&& take) {
@@ -446,14 +455,16 @@ class TorchFile {
       const auto same = [&](Id t) { return pickle_->is(t, Kind::text) && pickle_->text(t) == name; };
       if (std::none_of(temporary.begin(), temporary.end(), same)) add(prefix + std::string(name), id);
     });
-    each(children, Kind::object, [&](std::string_view name, Id id) { add_module(id, prefix + std::string(name) + ".", depth + 1); });
+    each(children, Kind::object,
+         [&](std::string_view name, Id id) { add_module(id, prefix + std::string(name) + ".", depth + 1); });
   }
 
   NamedTensors result() {
     constexpr std::string_view parallel = "module.";
     if (tensors_.empty()) fail("holds no tensors");
-    const bool strip = std::all_of(tensors_.begin(), tensors_.end(),
-                                   [&](const NamedTensor& t) { return t.name.size() > parallel.size() && t.name.starts_with(parallel); });
+    const bool strip = std::all_of(tensors_.begin(), tensors_.end(), [&](const NamedTensor& t) {
+      return t.name.size() > parallel.size() && t.name.starts_with(parallel);
+    });
     NamedTensors all;
     for (NamedTensor& t : tensors_) {
       if (strip) t.name.erase(0, parallel.size());

@@ -91,7 +91,8 @@ OCELLUS_FN ZipDirectory find_zip_directory(ByteSpan bytes, ByteReader& reader) {
     constexpr std::uint64_t locator = 20;
     reader.seek(end - std::min(end, locator));
     if (end < locator || reader.little_endian<std::uint32_t>("the ZIP64 locator") != zip64_locator) {
-      reader.fail_at(end, needed ? "the ZIP64 locator is missing" : "the directory does not end where the end record begins");
+      reader.fail_at(
+          end, needed ? "the ZIP64 locator is missing" : "the directory does not end where the end record begins");
     }
     reader.take(4, "the ZIP64 locator");
     const auto end64 = reader.little_endian<std::uint64_t>("the ZIP64 locator");

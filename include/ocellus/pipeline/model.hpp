@@ -103,8 +103,8 @@ struct OpenOptions {
   Limits limits = {};
 };
 
-// Opens a directory with config.json, model.safetensors or pytorch_model.bin (or the shards of either and their index) and
-// preprocessor_config.json. Throws FileError, ConfigError.
+// Opens a directory with config.json, model.safetensors or pytorch_model.bin (or the shards of either and their index)
+// and preprocessor_config.json. Throws FileError, ConfigError.
 Model open(const std::string& directory, const OpenOptions& options = {});
 Model open(const ModelBytes& files, const std::string& name = "(memory)", const OpenOptions& options = {});
 
@@ -204,7 +204,8 @@ struct WeightsFile {
   const char* name;
   NamedTensors (*read)(const std::string& path, const Limits& limits);
 };
-inline constexpr WeightsFile weights_files[] = {{"model.safetensors", read_safetensors}, {"pytorch_model.bin", read_torch_file}};
+inline constexpr WeightsFile weights_files[] = {{"model.safetensors", read_safetensors},
+                                                {"pytorch_model.bin", read_torch_file}};
 
 // Weights in several files, listed in <name>.index.json as {"weight_map": {"key": "file", …}}.
 OCELLUS_FN NamedTensors read_shards(const std::string& prefix, const WeightsFile& weights, const Limits& limits) {
@@ -253,7 +254,8 @@ OCELLUS_FN ModelFiles read_model(const std::string& directory, const Limits& lim
       return files;
     }
   }
-  throw FileError(prefix + weights_files[0].name, "cannot be opened: there is no such file, nor " + std::string(weights_files[1].name));
+  throw FileError(prefix + weights_files[0].name,
+                  "cannot be opened: there is no such file, nor " + std::string(weights_files[1].name));
 }
 
 OCELLUS_FN Image low_bytes(const BasicTensor<std::int64_t>& labels) {
