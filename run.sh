@@ -23,6 +23,7 @@ table='
       demo  header:nlohmann/json.hpp       nlohmann-json3-dev     json-devel        nlohmann-json  nlohmann-json
       demo  header:stb_image.h             libstb-dev             stb-devel         stb            -
       demo  header:CLI/CLI.hpp             libcli11-dev           cli11-devel       cli11          cli11
+      demo  header:pugixml.hpp             libpugixml-dev         pugixml-devel     pugixml        pugixml
       test  header:Eigen/Core              libeigen3-dev          eigen3-devel      eigen          eigen
       test  header:doctest/doctest.h       doctest-dev            doctest-devel     doctest        doctest
       neon  command:aarch64-linux-gnu-g++  g++-aarch64-linux-gnu  -                 -              -

@@ -96,6 +96,26 @@ macro(ocellus_eigen_dependency)
     PACKAGES "apt: libeigen3-dev, dnf: eigen3-devel, pacman: eigen, brew: eigen")
 endmacro()
 
+# What data/voc.hpp needs. Distributions compile it; the fetched release is compiled where it is included.
+macro(ocellus_voc_dependency)
+  if(NOT TARGET ocellus::pugixml)
+    if(NOT TARGET pugixml::pugixml AND NOT OCELLUS_FETCH_DEPS)
+      find_package(pugixml QUIET)
+    endif()
+    if(TARGET pugixml::pugixml)
+      add_library(ocellus::pugixml INTERFACE IMPORTED GLOBAL)
+      target_link_libraries(ocellus::pugixml INTERFACE pugixml::pugixml)
+    else()
+      ocellus_dependency(pugixml
+        HEADER pugixml.cpp
+        REPOSITORY https://github.com/zeux/pugixml.git
+        COMMIT ee86beb30e4973f5feffe3ce63bfa4fbadf72f38 INCLUDE src # 1.15
+        PACKAGES "apt: libpugixml-dev, dnf: pugixml-devel, pacman: pugixml, brew: pugixml")
+      target_compile_definitions(ocellus::pugixml INTERFACE PUGIXML_HEADER_ONLY)
+    endif()
+  endif()
+endmacro()
+
 # What only the tests, the program and the benchmarks need.
 macro(ocellus_doctest_dependency)
   ocellus_dependency(doctest

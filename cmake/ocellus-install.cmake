@@ -6,6 +6,9 @@ set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/ocellus)
 install(DIRECTORY include/ocellus DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
 install(TARGETS ocellus ocellus_split EXPORT ocellusTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+if(TARGET ocellus_voc)
+  install(TARGETS ocellus_voc EXPORT ocellusTargets)
+endif()
 install(EXPORT ocellusTargets NAMESPACE ocellus:: DESTINATION ${package_dir})
 
 configure_package_config_file(cmake/ocellusConfig.cmake.in ocellusConfig.cmake INSTALL_DESTINATION ${package_dir}

@@ -11,6 +11,15 @@ target_compile_features(ocellus INTERFACE cxx_std_20)
 target_include_directories(ocellus INTERFACE $<BUILD_INTERFACE:${ocellus_include}> $<INSTALL_INTERFACE:include>)
 target_link_libraries(ocellus INTERFACE Threads::Threads ocellus::xsimd ocellus::json ocellus::stb)
 
+# Reads Pascal VOC's XML: link it beside one of the other two.
+if(OCELLUS_VOC)
+  ocellus_voc_dependency()
+  add_library(ocellus_voc INTERFACE)
+  add_library(ocellus::voc ALIAS ocellus_voc)
+  set_target_properties(ocellus_voc PROPERTIES EXPORT_NAME voc)
+  target_link_libraries(ocellus_voc INTERFACE ocellus::pugixml)
+endif()
+
 # ocellus_add_source(<name> [SEE <macro>...] [KNOWN <header>...] DEFINE <macro>... INCLUDE <header>...)
 # writes one translation unit of the split library and appends it to ocellus_sources. KNOWN headers are included before the DEFINE
 # macros (OCELLUS_ is put before each), so they stop at their declarations.
@@ -65,7 +74,7 @@ endif()
 
 foreach(folder IN LISTS ocellus_folders)
   file(GLOB headers RELATIVE ${ocellus_include} CONFIGURE_DEPENDS ${ocellus_include}/ocellus/${folder}/*.hpp)
-  list(REMOVE_ITEM headers ocellus/core/eigen.hpp)
+  list(REMOVE_ITEM headers ocellus/core/eigen.hpp ocellus/data/voc.hpp)  # optional, inline in both modes
   string(TOUPPER ${folder} upper)
   if(NOT headers OR folder STREQUAL kernels)
     continue()

@@ -15,8 +15,10 @@
 #include <ocellus/io/json.hpp>
 #include <ocellus/io/npy.hpp>
 #include <ocellus/io/safetensors.hpp>
+#include <ocellus/io/torch_file.hpp>
 
 #include "io_support.hpp"
+#include "torch_support.hpp"
 
 namespace {
 
@@ -163,6 +165,42 @@ TEST_CASE("a header made to swell stays within twice the file and 64 MB") {
     CHECK(!cost.error.empty());
     CHECK(cost.error.size() < 1000);
     CHECK(cost.bytes < 2 * file.size() + (std::size_t{64} << 20));
+    CHECK(cost.seconds < 8.0);
+  }
+}
+
+TEST_CASE("a pickle made to swell stays within twice the file and 64 MB") {
+  const std::size_t size = std::size_t{15} << 20;
+  std::string doubled = "]q\1";
+  for (int i = 0; i < 1000; ++i) doubled += "](" + repeated("h\1", 1000) + "eq\1";
+  const std::vector<std::string> programs = {
+      repeated("]", size),
+      repeated("}", size),
+      repeated("(", size),
+      repeated("K\1", size),
+      "N" + repeated("2", size),
+      "N" + repeated("\x94", size),
+      repeated("(t", size),
+      "](" + repeated("N", size) + "e",
+      "]" + repeated("Na", size),
+      repeated("ca\nb\n", size),
+      "Nr\x7f\x84\x1e" + std::string(1, '\0') + repeated(")", size),
+      global("builtins", "set") +
+          "q\1"
+          "](" +
+          repeated("N", size / 16) + "e\x85q\2" + repeated("h\1h\2R", size / 2),
+      global("some", "Class") + repeated(")\x81h\1", size),
+      pickled_storage("0", 1) + repeated("2", size),
+      doubled,
+      global("torch._utils", "_rebuild_tensor_v2") + "q\1)q\2" + repeated("h\1h\2R", size),
+  };
+  for (const std::string& opcodes : programs) {
+    CAPTURE(opcodes.substr(0, 20));
+    const Bytes bytes = bytes_of(torch_archive(program(opcodes), {}));
+    const Cost cost = cost_of([&] { read_torch_file(bytes, "x"); });
+    CHECK(!cost.error.empty());
+    CHECK(cost.error.size() < 1000);
+    CHECK(cost.bytes < 2 * bytes.size() + (std::size_t{64} << 20));
     CHECK(cost.seconds < 8.0);
   }
 }

@@ -10,6 +10,7 @@
 #include <ocellus/io/zip.hpp>
 
 #include "io_support.hpp"
+#include "zip_support.hpp"
 
 using namespace ocellus;
 using namespace io_test;
@@ -24,59 +25,6 @@ std::string npy(const std::string& header, const std::string& data, char major =
 
 std::string error_of(std::string_view file) {
   return file_error_of([&] { touch(read_npy(bytes_of(file), "x.npy")); });
-}
-
-// Writes zip archives, right and wrong ones: `edit` may change an entry's records before they are put together.
-struct ZipParts {
-  std::string name, data;  // as stored in the archive
-  std::uint32_t crc = 0;
-  std::uint32_t size = 0;
-  std::uint16_t method = 0;
-  std::uint16_t flags = 0;
-  std::string local_name;
-  std::string extra;
-  std::uint32_t offset = UINT32_MAX;  // of the local header; its true place
-  std::uint32_t packed = UINT32_MAX;  // as the directory says; the true size
-};
-
-ZipParts stored(const std::string& name, const std::string& content) {
-  ZipParts part;
-  part.name = part.local_name = name;
-  part.data = content;
-  part.crc = crc32(as_bytes(content));
-  part.size = static_cast<std::uint32_t>(content.size());
-  return part;
-}
-
-// One deflate block of stored bytes.
-ZipParts deflated(const std::string& name, const std::string& content) {
-  ZipParts part = stored(name, content);
-  const auto n = static_cast<std::uint16_t>(content.size());
-  part.data = std::string("\x01") + little(n) + little(static_cast<std::uint16_t>(~n)) + content;
-  part.method = 8;
-  return part;
-}
-
-std::string zip(const std::vector<ZipParts>& parts, const std::string& comment = "") {
-  std::string file;
-  std::string directory;
-  for (const ZipParts& p : parts) {
-    const auto offset = p.offset == UINT32_MAX ? static_cast<std::uint32_t>(file.size()) : p.offset;
-    const auto packed = p.packed == UINT32_MAX ? static_cast<std::uint32_t>(p.data.size()) : p.packed;
-    const std::string middle =
-        little(p.flags) + little(p.method) + little(std::uint32_t{0}) + little(p.crc) + little(packed) + little(p.size);
-    file += little(std::uint32_t{0x04034b50}) + little(std::uint16_t{20}) + middle +
-            little(static_cast<std::uint16_t>(p.local_name.size())) + little(std::uint16_t{0}) + p.local_name + p.data;
-    directory += little(std::uint32_t{0x02014b50}) + little(std::uint32_t{20}) + middle +
-                 little(static_cast<std::uint16_t>(p.name.size())) +
-                 little(static_cast<std::uint16_t>(p.extra.size())) + std::string(10, '\0') + little(offset) + p.name +
-                 p.extra;
-  }
-  const auto begin = static_cast<std::uint32_t>(file.size());
-  const auto count = static_cast<std::uint16_t>(parts.size());
-  return file + directory + little(std::uint32_t{0x06054b50}) + little(std::uint32_t{0}) + little(count) +
-         little(count) + little(static_cast<std::uint32_t>(directory.size())) + little(begin) +
-         little(static_cast<std::uint16_t>(comment.size())) + comment;
 }
 
 std::string npz_error_of(std::string_view file) {

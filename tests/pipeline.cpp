@@ -14,6 +14,7 @@
 #include <ocellus/pipeline.hpp>
 
 #include "io_support.hpp"
+#include "torch_support.hpp"
 
 using namespace ocellus;
 using namespace io_test;
@@ -259,6 +260,31 @@ TEST_CASE("weights in shards are one model") {
   CHECK(sharded.classify(picture).top[0].score == whole.classify(picture).top[0].score);
   folder.write("model.safetensors.index.json", R"({"weight_map": {"x": "../a.safetensors"}})");
   CHECK(contains(file_error_of([&] { open(folder.path()); }), "is not a file of this directory"));
+}
+
+TEST_CASE("weights in PyTorch's files, whole or in shards, are the same model") {
+  const auto network = make_network(json(vit_config));
+  const NamedTensors all = weights_of(*network);
+  const Image picture = gradient_picture(16);
+  const double expected = open(files_of(vit_config, all)).classify(picture).top[0].score;
+  const TemporaryFolder whole;
+  whole.write("config.json", vit_config);
+  whole.write("pytorch_model.bin", io_test::torch_archive(all));
+  CHECK(open(whole.path()).classify(picture).top[0].score == expected);
+
+  const TemporaryFolder sharded;
+  sharded.write("config.json", vit_config);
+  NamedTensors parts[2];
+  JsonWriter index;
+  index.begin_object().key("weight_map").begin_object();
+  for (std::size_t i = 0; const NamedTensor& t : all) {
+    parts[i % 2].add(t.name, t.tensor);
+    index.field(t.name, i++ % 2 ? "b.bin" : "a.bin");
+  }
+  sharded.write("pytorch_model.bin.index.json", index.end_object().end_object().str());
+  sharded.write("a.bin", io_test::torch_archive(parts[0]));
+  sharded.write("b.bin", io_test::torch_archive(parts[1]));
+  CHECK(open(sharded.path()).classify(picture).top[0].score == expected);
 }
 
 TEST_CASE("a model whose outputs have no names is refused") {

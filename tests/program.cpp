@@ -369,7 +369,7 @@ TEST_CASE("a model that cannot be opened") {
   }
   w.variant("classifier", "pickled", "pytorch_model.bin", [](const std::string&) { return std::string("PK"); });
   fs::remove(w / "pickled/model.safetensors");
-  expect(w, {"info --model pickled", "convert it once with `ocellus-convert pickled/pytorch_model.bin"});
+  expect(w, {"info --model pickled", "pickled/pytorch_model.bin: is no PyTorch file"});
 
   struct Spoiled {
     const char* model;
@@ -544,14 +544,27 @@ TEST_CASE("arrays that do not fit the model, and outputs that cannot be written"
   expect(w, {"bench --model segmenter --size 4", "the kernel must fit"});
 }
 
+TEST_CASE("convert reads PyTorch's files") {
+  const Workshop& w = workshop();
+  const std::string golden = OCELLUS_TEST_DIR "/golden/torch/";
+  const NamedTensors expected = read_safetensors(golden + "expected.safetensors");
+  for (const std::string name : {"types.pth", "model.pt", "wrapped_protocol5.bin"}) {
+    CHECK(w.run("convert " + golden + name + " from_torch.safetensors").code == 0);
+    const NamedTensors tensors = read_safetensors(w / "from_torch.safetensors");
+    CHECK(!tensors.empty());
+    for (const NamedTensor& t : tensors) CHECK(io_test::same(t.tensor, expected.at(name + "/" + t.name)));
+  }
+  fs::remove(w / "from_torch.safetensors");
+}
+
 TEST_CASE("convert refuses what it does not read") {
   const Workshop& w = workshop();
-  const std::string advice = "a .pth or .bin becomes one with ocellus-convert of weights_tools";
+  const std::string advice = "convert reads .safetensors, .npz and PyTorch's .pth, .pt, .bin and .th";
   w.write("weights.pth", "PK");
   w.write("archive.npz", "PK");
   w.variant("classifier", "damaged", "model.safetensors", [](const std::string& f) { return f.substr(0, 100); });
-  expect(w, {"convert weights.pth new.safetensors", "weights.pth: convert reads .safetensors and .npz; " + advice});
-  expect(w, {"convert nowhere/pytorch_model.bin new.safetensors", advice});
+  expect(w, {"convert weights.pth new.safetensors", "weights.pth: is no PyTorch file"});
+  expect(w, {"convert nowhere/pytorch_model.bin new.safetensors", "nowhere/pytorch_model.bin: cannot be opened"});
   expect(w, {"convert picture.png new.safetensors", advice});
   expect(w, {"convert nowhere.safetensors new.safetensors", "nowhere.safetensors: cannot be opened"});
   expect(w, {"convert damaged/model.safetensors new.safetensors", "damaged/model.safetensors"});

@@ -1,5 +1,7 @@
 // ocellus convert IN OUT.safetensors
+#include <algorithm>
 #include <cstdio>
+#include <iterator>
 
 #include <CLI/CLI.hpp>
 
@@ -7,6 +9,7 @@
 #include <ocellus/io/json.hpp>
 #include <ocellus/io/npy.hpp>
 #include <ocellus/io/safetensors.hpp>
+#include <ocellus/io/torch_file.hpp>
 
 #include "command.hpp"
 
@@ -18,17 +21,24 @@ struct Options {
   std::string in, out, dtype;
 };
 
+constexpr const char* torch_suffixes[] = {".pth", ".pt", ".bin", ".th"};
+
 void convert_file(const Options& o) {
   apply(o.common);
   if (!o.out.ends_with(".safetensors")) throw UsageError("convert writes .safetensors; got '" + o.out + "'");
+  const auto is_torch = [&] {
+    return std::any_of(std::begin(torch_suffixes), std::end(torch_suffixes),
+                       [&](const char* s) { return o.in.ends_with(s); });
+  };
   NamedTensors tensors;
   if (o.in.ends_with(".safetensors")) {
     tensors = read_safetensors(o.in);
   } else if (o.in.ends_with(".npz")) {
     tensors = read_npz(o.in);
+  } else if (is_torch()) {
+    tensors = read_torch_file(o.in);
   } else {
-    throw FileError(
-        o.in, "convert reads .safetensors and .npz; a .pth or .bin becomes one with ocellus-convert of weights_tools");
+    throw FileError(o.in, "convert reads .safetensors, .npz and PyTorch's .pth, .pt, .bin and .th");
   }
   NamedTensors result;
   result.metadata = tensors.metadata;
@@ -51,7 +61,8 @@ void convert_file(const Options& o) {
 }  // namespace
 
 void add_convert(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("convert", "Weights to safetensors, from .safetensors or .npz");
+  CLI::App* command =
+      app.add_subcommand("convert", "Weights to safetensors, from .safetensors, .npz, .pth, .pt, .bin or .th");
   auto o = std::make_shared<Options>();
   command->add_option("in", o->in, "file to read")->required()->check(is_path());
   command->add_option("out", o->out, "file to write, .safetensors")->required()->check(is_path());

@@ -1,4 +1,5 @@
-// Files: bytes, JSON, safetensors, npy and npz, IDX. Bytes to named tensors; nothing here knows a module.
+// Files: bytes, JSON, safetensors, PyTorch's files, npy and npz, IDX. Bytes to named tensors; nothing here knows a
+// module.
 #pragma once
 
 #include <ocellus/io/byte_reader.hpp>
@@ -12,5 +13,7 @@
 #include <ocellus/io/limits.hpp>
 #include <ocellus/io/named_tensors.hpp>
 #include <ocellus/io/npy.hpp>
+#include <ocellus/io/pickle.hpp>
 #include <ocellus/io/safetensors.hpp>
+#include <ocellus/io/torch_file.hpp>
 #include <ocellus/io/zip.hpp>

@@ -1,7 +1,8 @@
 """Converts checkpoints to safetensors: .pth/.pt/.bin, .npz and .safetensors in, .safetensors out.
 
 Key names and PyTorch's memory layouts are kept. Nothing in the input is ever executed: torch files are read with
-`weights_only=True`, npz files with `allow_pickle=False`.
+`weights_only=True`, whole pickled models by an unpickler to which every class is a name, npz files with
+`allow_pickle=False`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from .files import write_safetensors
+from .whole_model import NotRead, StandIn, read_whole_model, state_dict_of
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -45,16 +47,18 @@ class ConvertError(Exception):
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        first_line = str(error).strip().splitlines()[0]
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            return read_whole_model(path)  # more than tensors and plain containers: most often a pickled model
+    except NotRead as error:
         raise ConvertError(
-            f"{path}: refused, because it holds more than tensors and plain containers, and loading it would run its "
-            f"code ({first_line}); save its state_dict() with torch.save and convert that"
+            f"{path}: refused, because loading it would run its code ({error}); save its state_dict() with torch.save "
+            "and convert that"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError, pickle.UnpicklingError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConvertError(f"{path}: not a readable PyTorch state dict ({first_line})") from error
+        raise ConvertError(f"{path}: not a readable PyTorch state dict or model ({first_line})") from error
 
 
 def _read_npz(path: Path) -> dict[str, torch.Tensor]:
@@ -78,11 +82,18 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _unwrap(path: Path, content: Any) -> dict[str, torch.Tensor]:
     """Finds the state dict in what a training script saved around it."""
+    if isinstance(content, StandIn):
+        try:
+            return state_dict_of(content)
+        except NotRead as error:
+            raise ConvertError(f"{path}: {error}") from error
+    if isinstance(content, dict) and isinstance(content.get("ema"), StandIn):
+        return _unwrap(path, content["ema"])  # the averaged weights of a YOLO checkpoint, which its reference takes
     if not isinstance(content, dict):
         raise ConvertError(f"{path}: expected a state dict (name -> tensor), got {type(content).__name__}")
     for wrapper in WRAPPERS:
         inner = content.get(wrapper)
-        if isinstance(inner, dict):
+        if isinstance(inner, (dict, StandIn)):
             return _unwrap(path, inner)
     for name, value in content.items():
         if not isinstance(name, str):

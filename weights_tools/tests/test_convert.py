@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ocellus_weights_tools.convert import ConvertError, convert, main
+from ocellus_weights_tools.torch_files import Detector, as_read
 
 
 def state_dict() -> dict[str, torch.Tensor]:
@@ -131,10 +132,52 @@ def test_refuses_object_arrays(tmp_path):
     assert not marker.exists()
 
 
-def test_refuses_a_whole_model(tmp_path):
-    torch.save(torch.nn.Linear(2, 2), tmp_path / "in.pt")
-    with pytest.raises(ConvertError, match="refused.*state_dict"):
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_reads_a_whole_model(tmp_path, legacy, wrapped):
+    model = Detector(3).half()
+    content = {"epoch": 3, "ema": None, "model": model} if wrapped else model
+    torch.save(content, tmp_path / "in.pt", _use_new_zipfile_serialization=not legacy)
+    convert(tmp_path / "in.pt", tmp_path / "out.safetensors")
+    assert_same(model.state_dict(), tmp_path / "out.safetensors")
+
+
+def test_takes_the_averaged_model(tmp_path):
+    model, average = Detector(3), Detector(3)
+    torch.save({"model": model, "ema": average}, tmp_path / "in.pt")
+    convert(tmp_path / "in.pt", tmp_path / "out.safetensors")
+    assert_same(average.state_dict(), tmp_path / "out.safetensors")
+
+
+def test_runs_nothing_of_a_whole_model(tmp_path):
+    marker = tmp_path / "executed"
+    model = Detector(3)
+    model.payload = Payload(marker)
+    torch.save({"model": model}, tmp_path / "in.pt")
+    with pytest.raises(ConvertError, match="refused.*it calls"):
         convert(tmp_path / "in.pt", tmp_path / "out.safetensors")
+    assert not marker.exists()
+
+
+def test_refuses_a_model_in_itself(tmp_path):
+    model = torch.nn.Sequential()
+    model._modules["self"] = model
+    torch.save(model, tmp_path / "in.pt")
+    with pytest.raises(ConvertError, match="in itself"):
+        convert(tmp_path / "in.pt", tmp_path / "out.safetensors")
+
+
+def test_the_files_of_the_reader_in_cpp(tmp_path):
+    """Both readers give the same, and the committed files hold no path of the machine that made them."""
+    golden = Path(__file__).parents[2] / "tests/golden/torch"
+    expected = load_file(golden / "expected.safetensors")
+    for path in sorted(golden.glob("*.p*")) + sorted(golden.glob("*.bin")):
+        convert(path, tmp_path / "out.safetensors")
+        tensors = {k.split("/", 1)[1]: v for k, v in expected.items() if k.startswith(path.name + "/")}
+        actual = {k: as_read(v) for k, v in load_file(tmp_path / "out.safetensors").items()}
+        assert actual.keys() == tensors.keys(), path
+        assert all(actual[k].dtype == v.dtype and torch.equal(actual[k], v) for k, v in tensors.items()), path
+        assert str(Path(__file__).parents[1]).encode() not in path.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-// What a data set is: numbered samples, each a picture with its class or its label mask.
+// What a data set is: numbered samples, each a picture with its class, its label mask or its boxes.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +8,7 @@
 
 #include <ocellus/core/shape.hpp>
 #include <ocellus/vision/image.hpp>
+#include <ocellus/vision/object_box.hpp>
 
 namespace ocellus {
 
@@ -15,6 +16,7 @@ struct Sample {
   Image image;
   Image mask = {};   // segmentation: one channel, value = class id; empty for classification
   Index label = -1;  // classification: the class id
+  std::vector<ObjectBox> boxes = {};  // detection
 };
 
 // get() may be called from several threads at once.

@@ -10,10 +10,16 @@
 
 namespace ocellus {
 
+struct DatasetOptions;
+struct DetectionData;
+// Reads a split of Pascal VOC.
+using VocReader = DetectionData (*)(const std::string& root, const std::string& split, const DatasetOptions& options);
+
 // What the caller knows about a data folder.
 struct DatasetOptions {
   std::vector<std::string> classes = {};  // names by id; empty: classes.txt or what the layout itself tells
   std::int64_t ignore_index = -1;         // a mask value that belongs to no class, -1: none
+  VocReader voc = nullptr;                // read_voc of data/voc.hpp where XML is to be read
 };
 
 namespace data_detail {
@@ -28,10 +34,14 @@ std::vector<std::string> places_in(const std::string& folder);
 std::vector<std::string> lines_of(const std::string& path);
 // The names in `root`/classes.txt, one per line; empty where there is no such file.
 std::vector<std::string> class_file(const std::string& root);
-// root/relative. Throws FileError at `list`, line `line`, for a path that is absolute, leaves the root (also by a link)
-// or names no regular file.
+// root/relative. Throws FileError at `where` of `list` for a path that is absolute, leaves the root (also by a link) or
+// names no regular file.
 std::string path_inside(const std::string& root, const std::string& relative, const std::string& list,
-                        std::size_t line);
+                        const std::string& where);
+inline std::string path_inside(const std::string& root, const std::string& relative, const std::string& list,
+                               std::size_t line) {
+  return path_inside(root, relative, list, "line " + std::to_string(line));
+}
 
 }  // namespace data_detail
 }  // namespace ocellus
@@ -89,10 +99,8 @@ OCELLUS_FN std::vector<std::string> class_file(const std::string& root) {
 }
 
 OCELLUS_FN std::string path_inside(const std::string& root, const std::string& relative, const std::string& list,
-                                   std::size_t line) {
-  const auto refuse = [&](const std::string& why) {
-    throw FileError(list, "line " + std::to_string(line) + ": \"" + relative + "\" " + why);
-  };
+                                   const std::string& where) {
+  const auto refuse = [&](const std::string& why) { throw FileError(list, where + ": \"" + relative + "\" " + why); };
   if (relative.find('\0') != std::string::npos) refuse("contains a NUL character");
   if (relative.starts_with('/')) refuse("is an absolute path; paths are relative to the folder of the list");
   const std::string base = resolved_path(root), path = root + "/" + relative;

@@ -5,11 +5,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include <ocellus/core/tensor.hpp>
 #include <ocellus/data/dataset.hpp>
 #include <ocellus/vision/augment.hpp>
+#include <ocellus/vision/detection_augment.hpp>
 #include <ocellus/vision/preprocess.hpp>
 
 namespace ocellus {
@@ -20,6 +22,7 @@ struct LoaderOptions {
   bool drop_last = true;  // leave out a last batch that would be smaller
   std::uint64_t seed = 0;
   std::vector<Augmentation> augmentations = {};  // of picture and mask, before the preprocessing
+  std::optional<DetectionAugmentation> detection = {};  // of picture and boxes, in the place of the other
   Preprocess preprocess = {.resize = ResizePolicy::none};
   Index channels = 3;  // of the tensor: 3 or 1
   int workers = 1;     // threads; 0, or a library without threads: next() makes the batch itself
@@ -27,9 +30,10 @@ struct LoaderOptions {
 };
 
 struct Batch {
-  Tensor images;                     // (N, H, W, C)
-  BasicTensor<std::int64_t> labels;  // (N, h, w) from masks, (N) from classes
-  std::vector<Index> samples;        // which ones
+  Tensor images;                              // (N, H, W, C)
+  BasicTensor<std::int64_t> labels;           // (N, h, w) from masks, (N) from classes
+  std::vector<std::vector<ObjectBox>> boxes;  // of each picture, pixels of `images`; crowds and difficult ones left out
+  std::vector<Index> samples;                 // which ones
   Index epoch = 0;
   Index number = 0;  // within the epoch
 };
@@ -46,7 +50,7 @@ class Loader {
   // The samples in the order of an epoch.
   std::vector<Index> order(Index epoch) const;
   // One batch; for any caller, from any thread. Throws what the data set throws, UsageError for samples that differ in
-  // size.
+  // size and for boxes where the options vary pictures without them.
   Batch make(Index epoch, Index number) const;
 
   // Batches one after the other, across the ends of epochs. Forwards what a thread threw.
@@ -57,6 +61,7 @@ class Loader {
  private:
   class Workers;
 
+  BoxedImage make_boxed(Index epoch, Index sample, RandomStream& random) const;
   Batch make_at(Index position) const { return make(position / batches_per_epoch(), position % batches_per_epoch()); }
 
   std::shared_ptr<const Dataset> dataset_;
@@ -191,6 +196,33 @@ OCELLUS_FN std::vector<Index> Loader::order(Index epoch) const {
   return samples;
 }
 
+OCELLUS_FN BoxedImage Loader::make_boxed(Index epoch, Index sample, RandomStream& random) const {
+  const DetectionAugmentation& options = *options_.detection;
+  const bool composed = options.last_mosaic_epoch < 0 || epoch <= options.last_mosaic_epoch;
+  const auto get = [&](Index i) {
+    Sample s = dataset_->get(i);
+    std::erase_if(s.boxes, [](const ObjectBox& o) { return o.crowd || o.difficult; });
+    return BoxedImage{std::move(s.image), std::move(s.boxes)};
+  };
+  const auto mosaic = [&](Index first) {
+    std::vector<BoxedImage> four;
+    for (int i = 0; i < 4; ++i) four.push_back(get(i == 0 ? first : random.below(dataset_->size())));
+    return place_pictures(four, options, random);
+  };
+  BoxedImage made;
+  if (composed && random.bernoulli(options.mosaic)) {
+    made = mosaic(sample);
+    if (random.bernoulli(options.mixup)) {
+      const BoxedImage other = mosaic(random.below(dataset_->size()));
+      made = mix(made, other, random);
+    }
+  } else {
+    const BoxedImage one = get(sample);
+    made = place_pictures({&one, 1}, options, random);
+  }
+  return colour_and_flip(std::move(made), options, random);
+}
+
 OCELLUS_FN Batch Loader::make(Index epoch, Index number) const {
   if (epoch < 0 || number < 0 || number >= batches_per_epoch()) {
     throw UsageError("Loader: there is no batch " + std::to_string(number) + " of epoch " + std::to_string(epoch));
@@ -204,9 +236,19 @@ OCELLUS_FN Batch Loader::make(Index epoch, Index number) const {
   std::vector<Image> images, masks;
   std::vector<std::int64_t> labels;
   for (const Index i : batch.samples) {
-    Sample sample = dataset_->get(i);
     RandomStream random(options_.seed ^ data_detail::augment_stream, static_cast<std::uint32_t>(epoch),
                         static_cast<std::uint32_t>(i));
+    if (options_.detection) {
+      BoxedImage made = make_boxed(epoch, i, random);
+      images.push_back(std::move(made.image));
+      batch.boxes.push_back(std::move(made.boxes));
+      continue;
+    }
+    Sample sample = dataset_->get(i);
+    if (!sample.boxes.empty()) {
+      throw UsageError("Loader: " + dataset_->name(i) +
+                       " has boxes; give LoaderOptions::detection, which moves them with their picture");
+    }
     augment(options_.augmentations, sample.image, sample.mask.empty() ? nullptr : &sample.mask, random);
     images.push_back(std::move(sample.image));
     if (sample.mask.empty()) {
@@ -217,6 +259,7 @@ OCELLUS_FN Batch Loader::make(Index epoch, Index number) const {
   }
   batch.images = to_tensor(images, options_.preprocess, options_.channels);
   const Index count = end - begin;
+  if (options_.detection) return batch;
   if (masks.empty()) {
     batch.labels = BasicTensor<std::int64_t>({count});
     std::copy(labels.begin(), labels.end(), batch.labels.data());

@@ -5,6 +5,7 @@
 #include <string>
 
 #include <ocellus/data/dataset.hpp>
+#include <ocellus/data/detection_set.hpp>
 #include <ocellus/data/folder.hpp>
 
 namespace ocellus {
@@ -19,14 +20,22 @@ std::shared_ptr<Dataset> open_segmentation(const std::string& folder, const std:
 std::shared_ptr<Dataset> open_classification(const std::string& folder, const std::string& split,
                                              const DatasetOptions& options = {});
 
+// Pictures with boxes: Pascal VOC (`options.voc` reads it), COCO's JSON or YOLO's text labels. Throws FileError
+// likewise.
+std::shared_ptr<DetectionSet> open_detection(const std::string& folder, const std::string& split,
+                                             const DatasetOptions& options = {});
+
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_DATA)
 #include <ocellus/core/error.hpp>
 #include <ocellus/core/log.hpp>
 #include <ocellus/data/class_folder.hpp>
+#include <ocellus/data/coco.hpp>
 #include <ocellus/data/idx_folder.hpp>
 #include <ocellus/data/segmentation_folder.hpp>
+#include <ocellus/data/yolo_folder.hpp>
+#include <ocellus/io/folder.hpp>
 
 namespace ocellus {
 
@@ -55,6 +64,31 @@ OCELLUS_FN std::shared_ptr<Dataset> open_classification(const std::string& folde
       folder,
       "no data for classification; expected IDX files (train-images-idx3-ubyte, …) or one folder per class, in " +
           split + " or here");
+}
+
+OCELLUS_FN std::shared_ptr<DetectionSet> open_detection(const std::string& folder, const std::string& split,
+                                                        const DatasetOptions& options) {
+  for (const std::string& place : data_detail::places_in(folder)) {
+    if (!is_folder(place + "/Annotations") || !is_file(place + "/ImageSets/Main/" + split + ".txt")) continue;
+    if (!options.voc) {
+      throw FileError(
+          place,
+          "is Pascal VOC, whose XML is read by ocellus::read_voc of <ocellus/data/voc.hpp>: link ocellus::voc "
+          "and pass {.voc = ocellus::read_voc}");
+    }
+    return std::make_shared<DetectionSet>(options.voc(place, split, options));
+  }
+  if (const auto place = data_detail::find_coco(folder, split); !place.annotations.empty()) {
+    return std::make_shared<DetectionSet>(read_coco(place.annotations, place.pictures, options));
+  }
+  if (const auto place = data_detail::find_yolo_folder(folder, split); !place.images.empty()) {
+    return std::make_shared<DetectionSet>(read_yolo_folder(place.root, place.images, place.labels, options));
+  }
+  throw FileError(
+      folder,
+      "no data for detection; expected, here or in the only subfolder, Pascal VOC (Annotations, ImageSets/Main/" +
+          split + ".txt, JPEGImages), COCO (annotations/instances_" + split + ".json or " + split +
+          ".json) or YOLO's text labels (images/" + split + " and labels/" + split + ")");
 }
 
 }  // namespace ocellus

@@ -85,11 +85,14 @@ OCELLUS_FN ZipDirectory find_zip_directory(ByteSpan bytes, ByteReader& reader) {
   directory.bytes = reader.little_endian<std::uint32_t>("the end record");
   directory.begin = reader.little_endian<std::uint32_t>("the end record");
   if (entries_here != directory.entries) reader.fail_at(end, "an archive in several parts");
-  if (directory.entries == 0xffff || directory.bytes == 0xffffffff || directory.begin == 0xffffffff) {
-    if (end < 20) reader.fail_at(end, "the ZIP64 locator is missing");
-    reader.seek(end - 20);
-    if (reader.little_endian<std::uint32_t>("the ZIP64 locator") != zip64_locator) {
-      reader.fail_at(end, "the ZIP64 locator is missing");
+  const bool needed = directory.entries == 0xffff || directory.bytes == 0xffffffff || directory.begin == 0xffffffff;
+  // Some writers, PyTorch's among them, add the ZIP64 records where 32 bits were enough.
+  if (needed || checked_add(directory.begin, directory.bytes) != end) {
+    constexpr std::uint64_t locator = 20;
+    reader.seek(end - std::min(end, locator));
+    if (end < locator || reader.little_endian<std::uint32_t>("the ZIP64 locator") != zip64_locator) {
+      reader.fail_at(
+          end, needed ? "the ZIP64 locator is missing" : "the directory does not end where the end record begins");
     }
     reader.take(4, "the ZIP64 locator");
     const auto end64 = reader.little_endian<std::uint64_t>("the ZIP64 locator");

@@ -114,9 +114,9 @@ Model open_with(NetworkMaker make, const std::string& directory, const OpenOptio
 Model open_with(NetworkMaker make, const ModelBytes& files, const std::string& name, const OpenOptions& options);
 }  // namespace pipeline_detail
 
-// Opens a directory with config.json, model.safetensors (or its shards and their index) and preprocessor_config.json, if its model is of
-// one of these architectures: open<SegFormer>("segformer-b0"). A program compiles and links what it names; pipeline/open.hpp has the
-// open() of every architecture. Throws FileError, ConfigError.
+// Opens a directory with config.json, model.safetensors or pytorch_model.bin (or the shards of either and their index) and
+// preprocessor_config.json, if its model is of one of these architectures: open<SegFormer>("segformer-b0"). A program compiles and links
+// what it names; pipeline/open.hpp has the open() of every architecture. Throws FileError, ConfigError.
 template <class... Models>
   requires(sizeof...(Models) > 0)
 Model open(const std::string& directory, const OpenOptions& options = {}) {
@@ -150,6 +150,7 @@ void save_precision(const std::string& from, const std::string& to, const Precis
 #include <ocellus/io/file.hpp>
 #include <ocellus/io/folder.hpp>
 #include <ocellus/io/safetensors.hpp>
+#include <ocellus/io/torch_file.hpp>
 #include <ocellus/nn/init.hpp>
 #include <ocellus/pipeline/label_map.hpp>
 #include <ocellus/pipeline/preprocessor_config.hpp>
@@ -218,9 +219,17 @@ OCELLUS_FN Model assemble(NetworkMaker make, const ModelBytes& files, const Name
   }
 }
 
-// Weights in several files, listed in model.safetensors.index.json as {"weight_map": {"key": "file", …}}.
-OCELLUS_FN NamedTensors read_shards(const std::string& prefix, const Limits& limits) {
-  const Json map = Json::read(prefix + "model.safetensors.index.json", limits).at("weight_map");
+// Where a directory keeps its weights, the preferred one first.
+struct WeightsFile {
+  const char* name;
+  NamedTensors (*read)(const std::string& path, const Limits& limits);
+};
+inline constexpr WeightsFile weights_files[] = {{"model.safetensors", read_safetensors},
+                                                {"pytorch_model.bin", read_torch_file}};
+
+// Weights in several files, listed in <name>.index.json as {"weight_map": {"key": "file", …}}.
+OCELLUS_FN NamedTensors read_shards(const std::string& prefix, const WeightsFile& weights, const Limits& limits) {
+  const Json map = Json::read(prefix + weights.name + ".index.json", limits).at("weight_map");
   std::vector<std::string> files;
   for (const std::string& key : map.keys()) files.push_back(map.get<std::string>(key));
   std::sort(files.begin(), files.end());
@@ -228,7 +237,7 @@ OCELLUS_FN NamedTensors read_shards(const std::string& prefix, const Limits& lim
   NamedTensors all;
   for (const std::string& file : files) {
     if (file.find('/') != std::string::npos) map.fail("\"" + file + "\" is not a file of this directory");
-    const NamedTensors part = read_safetensors(prefix + file, limits);
+    const NamedTensors part = weights.read(prefix + file, limits);
     for (const auto& [key, value] : part.metadata) all.metadata[key] = value;
     for (const NamedTensor& t : part) {
       if (all.find(t.name)) throw FileError(prefix + file, "the tensor " + t.name + " is in another shard, too");
@@ -247,23 +256,26 @@ struct ModelFiles {
 OCELLUS_FN ModelFiles read_model(const std::string& directory, const Limits& limits) {
   const std::string prefix = directory + "/";
   ModelFiles files;
-  if (!is_file(prefix + "model.safetensors") && is_file(prefix + "pytorch_model.bin")) {
-    throw FileError(prefix + "pytorch_model.bin", "PyTorch pickles are not read; convert it once with `ocellus-convert " + prefix + "pytorch_model.bin " +
-                                                      prefix + "model.safetensors` of weights_tools");
-  }
   files.bytes.config = read_file(prefix + "config.json", limits);
   if (is_file(prefix + "preprocessor_config.json")) {
     files.bytes.preprocessor = read_file(prefix + "preprocessor_config.json", limits);
     if (files.bytes.preprocessor.empty()) throw FileError(prefix + "preprocessor_config.json", "is empty");
   }
-  if (!is_file(prefix + "model.safetensors") && is_file(prefix + "model.safetensors.index.json")) {
-    files.weights = read_shards(prefix, limits);
-    files.weights_name = directory;
-    return files;
+  for (const WeightsFile& weights : weights_files) {
+    const std::string path = prefix + weights.name;
+    if (is_file(path)) {
+      files.weights_name = path;
+      files.weights = weights.read(path, limits);
+      return files;
+    }
+    if (is_file(path + ".index.json")) {
+      files.weights_name = directory;
+      files.weights = read_shards(prefix, weights, limits);
+      return files;
+    }
   }
-  files.weights_name = prefix + "model.safetensors";
-  files.weights = read_safetensors(map_file(files.weights_name, limits), files.weights_name, limits);
-  return files;
+  throw FileError(prefix + weights_files[0].name,
+                  "cannot be opened: there is no such file, nor " + std::string(weights_files[1].name));
 }
 
 OCELLUS_FN Image low_bytes(const BasicTensor<std::int64_t>& labels) {

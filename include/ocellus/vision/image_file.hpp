@@ -25,6 +25,8 @@ inline Image decode_image(std::span<const std::uint8_t> bytes, const std::string
   return decode_image(std::as_bytes(bytes), source, limits);
 }
 Image read_image(const std::string& path, const Limits& limits = {});
+// The size that read_image would give, without decoding.
+Size2 read_image_size(const std::string& path, const Limits& limits = {});
 
 // A label mask: one channel, value = class id, exactly the samples that the PNG stores: grey levels, or palette indices
 // (as Pascal VOC does); depths below 8 bits are not scaled. Throws FileError for what has no class ids: JPEG, BMP,
@@ -442,16 +444,22 @@ OCELLUS_FN Image decode_jpeg(const PictureBytes& file, const Limits& limits) {
   return upright(decode_with_stb(file, bytes, jpeg.size, channels, largest_block), jpeg.orientation);
 }
 
+inline constexpr std::size_t bmp_header = 14;
+
+OCELLUS_FN Size2 parse_bmp(const PictureBytes& file, const Limits& limits) {
+  const std::size_t header_bytes = file.little(bmp_header, 4);
+  if (header_bytes < 40 || header_bytes > 124)
+    file.fail(bmp_header, "BMP of OS/2 or an unknown version is not supported");
+  const auto width = static_cast<std::int32_t>(file.little(18, 4)),
+             height = static_cast<std::int32_t>(file.little(22, 4));
+  return checked_picture_size(file, 18, width, height < 0 ? -std::int64_t{height} : height, limits);
+}
+
 // Uncompressed, with a palette of 1, 4 or 8 bits or with 24 or 32 bits of colour.
 OCELLUS_FN Image decode_bmp(const PictureBytes& file, const Limits& limits) {
-  constexpr std::size_t header = 14;
-  const std::size_t pixels = file.little(10, 4), header_bytes = file.little(header, 4);
-  if (header_bytes < 40 || header_bytes > 124) file.fail(header, "BMP of OS/2 or an unknown version is not supported");
-  const auto stored_width = static_cast<std::int32_t>(file.little(18, 4));
-  const auto stored_height = static_cast<std::int32_t>(file.little(22, 4));
-  const bool top_down = stored_height < 0;
-  const Size2 size =
-      checked_picture_size(file, 18, stored_width, top_down ? -std::int64_t{stored_height} : stored_height, limits);
+  const Size2 size = parse_bmp(file, limits);
+  const std::size_t pixels = file.little(10, 4), header_bytes = file.little(bmp_header, 4);
+  const bool top_down = static_cast<std::int32_t>(file.little(22, 4)) < 0;
   const std::uint32_t bits = file.little(28, 2), compression = file.little(30, 4);
   const bool usual_masks = compression == 3 && bits == 32 && file.little(54, 4) == 0x00ff0000u &&
                            file.little(58, 4) == 0x0000ff00u && file.little(62, 4) == 0x000000ffu;
@@ -466,7 +474,7 @@ OCELLUS_FN Image decode_bmp(const PictureBytes& file, const Limits& limits) {
   const std::uint32_t colours = used ? used : 1u << std::min(bits, 8u);
   if (indexed && colours > 1u << bits)
     file.fail(46, "the BMP has a palette of " + std::to_string(colours) + " colours");
-  const ByteSpan palette = indexed ? file.part(header + header_bytes, 4 * std::size_t{colours}) : ByteSpan();
+  const ByteSpan palette = indexed ? file.part(bmp_header + header_bytes, 4 * std::size_t{colours}) : ByteSpan();
 
   Image image = uninitialised(size, 3);
   std::uint8_t* to = image.writable();
@@ -563,6 +571,22 @@ OCELLUS_FN Image decode_mask(ByteSpan bytes, const std::string& source, const Li
 
 OCELLUS_FN Image read_image(const std::string& path, const Limits& limits) {
   return decode_image(read_file(path, limits).span(), path, limits);
+}
+
+OCELLUS_FN Size2 read_image_size(const std::string& path, const Limits& limits) {
+  const Bytes bytes = map_file(path, limits);
+  const vision_detail::PictureBytes file(bytes.span(), path);
+  const auto upright = [](Size2 size, int orientation) { return orientation >= 5 ? Size2(size.w, size.h) : size; };
+  if (file.starts_with(vision_detail::png_signature)) {
+    const vision_detail::Png png = vision_detail::parse_png(file, limits);
+    return upright(png.size, png.orientation);
+  }
+  if (file.starts_with(vision_detail::jpeg_signature)) {
+    const vision_detail::Jpeg jpeg = vision_detail::parse_jpeg(file, limits);
+    return upright(jpeg.size, jpeg.orientation);
+  }
+  if (file.starts_with(vision_detail::bmp_signature)) return vision_detail::parse_bmp(file, limits);
+  vision_detail::refuse_format(file);
 }
 
 OCELLUS_FN Image read_mask(const std::string& path, const Limits& limits) {
