@@ -111,21 +111,20 @@ template <>
 struct Traits<MobileNetV2> : Classifier<MobileNetV2Config> {
   static constexpr const char* model_type = "mobilenet_v2";
 };
-// What the detectors share. Their labels are written into config.json, but no ignored one.
 template <class C>
-struct Detector {
+struct YoloFamily {
   using Config = C;
   static constexpr Task task = Task::detect;
   static constexpr std::span<const IgnoredKey> ignored{};
-  static Index channels(const Config& c) { return c.num_channels; }
-  static Index ignore_index(const Config&) { return -1; }
+  static Index channels(const yolo::Config& c) { return c.num_channels; }
+  static Index ignore_index(const yolo::Config&) { return -1; }
 };
 template <>
-struct Traits<YoloV8> : Detector<YoloV8Config> {
+struct Traits<YoloV8> : YoloFamily<YoloV8Config> {
   static constexpr const char* model_type = yolo::v8.model_type;
 };
 template <>
-struct Traits<Yolo11> : Detector<Yolo11Config> {
+struct Traits<Yolo11> : YoloFamily<Yolo11Config> {
   static constexpr const char* model_type = yolo::v11.model_type;
 };
 template <>

@@ -289,7 +289,7 @@ OCELLUS_FN Neck::Neck(const Config& c, const Backbone& b)
       p3(neck_channels(c, 1)),
       p4(neck_channels(c, 3)),
       p5(neck_channels(c, 5)) {
-  for (const std::size_t row : {2, 5, 6, 8, 9, 11}) keys_ += std::to_string(b.layers.size() + row) + ", ";
+  for (const int row : {2, 5, 6, 8, 9, 11}) keys_ += std::to_string(static_cast<int>(b.layers.size()) + row) + ", ";
 }
 
 OCELLUS_FN Features Neck::forward(const Features& x) const {
