@@ -9,9 +9,9 @@
 
 namespace ocellus {
 
-enum class Task { classify, segment };
+enum class Task { classify, segment, detect };
 
-inline const char* name_of(Task task) { return task == Task::classify ? "classify" : "segment"; }
+inline const char* name_of(Task task) { return task == Task::classify ? "classify" : task == Task::segment ? "segment" : "detect"; }
 
 }  // namespace ocellus
 

@@ -10,6 +10,7 @@
 #include <ocellus/autograd/graph.hpp>
 #include <ocellus/io/json.hpp>
 #include <ocellus/models/config.hpp>
+#include <ocellus/models/detection.hpp>
 #include <ocellus/nn/state.hpp>
 
 namespace ocellus {
@@ -20,8 +21,13 @@ class Network {
 
   virtual const char* model_type() const = 0;
   virtual Task task() const = 0;
-  // (N, H, W, C) → logits: (N, K) for classification, (N, h, w, K) for segmentation.
-  virtual Tensor forward(const Tensor& image) const = 0;
+  // (N, H, W, C) → "logits", (N, K) for classification, (N, h, w, K) for segmentation; or the raw maps of a detector, "p3", "p4", "p5".
+  virtual std::vector<Tensor> outputs(const Tensor& image) const = 0;
+  virtual std::span<const char* const> output_names() const = 0;
+  // The only output. Throws UsageError where there are several.
+  Tensor forward(const Tensor& image) const;
+  // A detector's outputs as boxes and scores. Throws UsageError if the network does something else.
+  virtual BoxCandidates decode(const std::vector<Tensor>& outputs) const = 0;
   virtual Graph trace(const Shape& input) const = 0;
   virtual std::vector<NamedParameter> parameters() = 0;
   virtual std::unique_ptr<Network> clone() const = 0;
@@ -59,6 +65,12 @@ std::unique_ptr<Network> make_network_of(const Json& config) {
 #include <ocellus/core/error.hpp>
 
 namespace ocellus {
+
+OCELLUS_FN Tensor Network::forward(const Tensor& image) const {
+  std::vector<Tensor> all = outputs(image);
+  if (all.size() != 1) throw UsageError(std::string("forward: ") + model_type() + " has " + std::to_string(all.size()) + " outputs");
+  return all[0];
+}
 
 OCELLUS_FN std::unique_ptr<Network> make_network(const Json& config, std::span<const Architecture> architectures) {
   const std::string type = config.get<std::string>("model_type");

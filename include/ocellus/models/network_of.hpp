@@ -6,13 +6,24 @@
 #include <vector>
 
 #include <ocellus/autograd/graph.hpp>
+#include <ocellus/core/error.hpp>
 #include <ocellus/models/network.hpp>
 
 namespace ocellus {
 namespace network_detail {
 
+// What a model is built from: its member `config`, or where that is shared by a family, M::Config.
 template <class M>
-using ConfigOf = decltype(M::config);
+struct ConfigOfModel {
+  using Type = decltype(M::config);
+};
+template <class M>
+  requires requires { typename M::Config; }
+struct ConfigOfModel<M> {
+  using Type = typename M::Config;
+};
+template <class M>
+using ConfigOf = typename ConfigOfModel<M>::Type;
 
 template <class M>
 class NetworkOf final : public Network {
@@ -23,7 +34,28 @@ class NetworkOf final : public Network {
 
   const char* model_type() const override { return Config::model_type; }
   Task task() const override { return Config::task; }
-  Tensor forward(const Tensor& image) const override { return model_(image); }
+  std::vector<Tensor> outputs(const Tensor& image) const override {
+    if constexpr (detects) {
+      return model_(image);
+    } else {
+      return {model_(image)};
+    }
+  }
+  std::span<const char* const> output_names() const override {
+    static constexpr const char *logits[] = {"logits"}, *maps[] = {"p3", "p4", "p5"};
+    if constexpr (detects) {
+      return maps;
+    } else {
+      return logits;
+    }
+  }
+  BoxCandidates decode([[maybe_unused]] const std::vector<Tensor>& outputs) const override {
+    if constexpr (detects) {
+      return model_.head.decode(outputs);
+    } else {
+      throw UsageError(std::string("decode: ") + Config::model_type + " does not detect");
+    }
+  }
   Graph trace(const Shape& input) const override { return ocellus::trace(model_, input); }
   std::vector<NamedParameter> parameters() override { return named_parameters(model_); }
   std::unique_ptr<Network> clone() const override { return std::make_unique<NetworkOf>(*this); }
@@ -43,6 +75,7 @@ class NetworkOf final : public Network {
   void write_config(JsonWriter& json) const override { model_.config.write(json); }
 
  private:
+  static constexpr bool detects = Config::task == Task::detect;
   static constexpr bool ignores_a_label = requires(Config c) { c.semantic_loss_ignore_index; };
 
   M model_;

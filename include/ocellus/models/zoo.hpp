@@ -13,7 +13,7 @@ namespace ocellus {
 // Builds the architecture that config.json names, with weights of zero under SkipInit. Throws ConfigError for an unknown model_type.
 std::unique_ptr<Network> make_network(const Json& config);
 // Builds a named variant with fresh weights: "segformer-b0"…"segformer-b5", "vit-tiny"…"vit-huge", "resnet18"…"resnet152",
-// "vgg11"…"vgg19_bn", "mobilenet_v2", "lenet", "mlp".
+// "vgg11"…"vgg19_bn", "mobilenet_v2", "yolov8n"…"yolov8x", "yolo11n"…"yolo11x", "lenet", "mlp".
 // `size`: the image side that models with learned positions or flattened maps are built for.
 std::unique_ptr<Network> make_network(const std::string& variant, const std::vector<std::string>& labels, Index channels, Size2 size,
                                       Index ignore_index);
@@ -34,8 +34,9 @@ std::vector<std::string> network_variants();
 #include <ocellus/models/segformer.hpp>
 #include <ocellus/models/vgg.hpp>
 #include <ocellus/models/vit.hpp>
+#include <ocellus/models/yolo.hpp>
 
-#define OCELLUS_EACH_MODEL(f) f(SegFormer) f(ViT) f(ResNet) f(VGG) f(MobileNetV2) f(LeNet) f(Mlp)
+#define OCELLUS_EACH_MODEL(f) f(SegFormer) f(ViT) f(ResNet) f(VGG) f(MobileNetV2) f(YoloV8) f(Yolo11) f(LeNet) f(Mlp)
 
 namespace ocellus {
 namespace network_detail {
@@ -74,6 +75,13 @@ std::unique_ptr<Network> make_convolutional(const Request& r) {
   c.num_channels = r.channels;
   return std::make_unique<NetworkOf<M>>(c);
 }
+template <class M, auto Make>
+std::unique_ptr<Network> make_yolo(const Request& r) {
+  auto c = Make();
+  c.labels = r.labels;
+  c.num_channels = r.channels;
+  return std::make_unique<NetworkOf<M>>(c);
+}
 OCELLUS_FN std::unique_ptr<Network> make_lenet(const Request& r) {
   if (r.size.h != r.size.w) throw UsageError("lenet: pictures must be square; got " + r.size.str());
   return std::make_unique<NetworkOf<LeNet>>(LeNetConfig{.num_channels = r.channels, .image_size = r.size.h, .labels = r.labels});
@@ -102,6 +110,11 @@ OCELLUS_FN std::span<const Variant> variants() {
     {"vgg19", make_convolutional<VGG>},                    {"vgg11_bn", make_convolutional<VGG>},
     {"vgg13_bn", make_convolutional<VGG>},                 {"vgg16_bn", make_convolutional<VGG>},
     {"vgg19_bn", make_convolutional<VGG>},                 {"mobilenet_v2", make_convolutional<MobileNetV2>},
+    {"yolov8n", make_yolo<YoloV8, YoloV8Config::n>},       {"yolov8s", make_yolo<YoloV8, YoloV8Config::s>},
+    {"yolov8m", make_yolo<YoloV8, YoloV8Config::m>},       {"yolov8l", make_yolo<YoloV8, YoloV8Config::l>},
+    {"yolov8x", make_yolo<YoloV8, YoloV8Config::x>},       {"yolo11n", make_yolo<Yolo11, Yolo11Config::n>},
+    {"yolo11s", make_yolo<Yolo11, Yolo11Config::s>},       {"yolo11m", make_yolo<Yolo11, Yolo11Config::m>},
+    {"yolo11l", make_yolo<Yolo11, Yolo11Config::l>},       {"yolo11x", make_yolo<Yolo11, Yolo11Config::x>},
     {"lenet", make_lenet},                                 {"mlp", make_mlp}};
   return list;
 }
