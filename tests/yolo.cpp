@@ -8,7 +8,7 @@
 #include <ocellus/graph/optimize.hpp>
 #include <ocellus/graph/plan.hpp>
 #include <ocellus/io/json.hpp>
-#include <ocellus/models/network.hpp>
+#include <ocellus/models/zoo.hpp>
 #include <ocellus/models/yolo.hpp>
 #include <ocellus/ops/reduce.hpp>
 #include <ocellus/autograd/backward.hpp>

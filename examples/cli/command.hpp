@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <ocellus/core/shape.hpp>
+#include <ocellus/data/folder.hpp>
 #include <ocellus/graph/precision.hpp>
 #include <ocellus/models/network.hpp>
 
@@ -51,6 +52,9 @@ class Progress {
   std::size_t width_ = 0;
 };
 
+// Reads Pascal VOC where the program was built with it.
+VocReader voc_reader();
+
 // Throws ConfigError unless the model that `name` names does this.
 void need_task(const Network& network, Task task, const std::string& name);
 
@@ -59,6 +63,7 @@ void add_info(CLI::App& app);
 void add_run(CLI::App& app);
 void add_classify(CLI::App& app);
 void add_segment(CLI::App& app);
+void add_detect(CLI::App& app);
 void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_bench(CLI::App& app);

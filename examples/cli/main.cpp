@@ -149,6 +149,7 @@ int main(int argc, char** argv) {
   cli::add_run(app);
   cli::add_classify(app);
   cli::add_segment(app);
+  cli::add_detect(app);
   cli::add_train(app);
   cli::add_eval(app);
   cli::add_bench(app);

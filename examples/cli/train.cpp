@@ -1,4 +1,4 @@
-// ocellus train --task segment|classify --data DIR [--split train] --model NAME|DIR --out DIR [--epochs --batch --size --lr …]
+// ocellus train --task segment|detect|classify --data DIR [--split train] --model NAME|DIR --out DIR [--epochs --batch --size --lr …]
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -26,6 +26,8 @@ struct Options {
   Index ignore = -1;
   bool no_augmentation = false;
   double max_minutes = 0;
+  Index whole_epochs = 10;
+  DetectionAugmentation augmentation;
   TrainOptions train;
 };
 
@@ -48,18 +50,24 @@ void check_classes(const Options& o, const std::vector<std::string>& labels) {
 
 // A named variant with fresh weights.
 std::shared_ptr<Network> fresh_network(const Options& o, const Dataset& dataset, Preprocess& preprocess) {
-  const Index channels = o.task == "segment" ? 3 : dataset.get(0).image.channels();
+  const Index channels = o.task == "classify" ? dataset.get(0).image.channels() : 3;
+  if (o.task == "detect") preprocess.do_normalize = false;
   if (channels == 1) preprocess.mean = preprocess.std = {0.5f, 0.5f, 0.5f};
   manual_seed(o.train.seed);
   return make_network(o.model, dataset.classes(), channels, o.train.size, o.ignore < 0 ? 255 : o.ignore);
 }
 
+std::shared_ptr<Dataset> open_data(const Options& o, Task task, const DatasetOptions& options) {
+  if (task == Task::segment) return open_segmentation(o.data, o.split, options);
+  if (task == Task::detect) return open_detection(o.data, o.split, options);
+  return open_classification(o.data, o.split, options);
+}
+
 void train(Options o) {
   apply(o.common);
   TrainOptions& t = o.train;
-  const bool segment = o.task == "segment";
-  const Task task = segment ? Task::segment : Task::classify;
-  DatasetOptions data_options{o.classes, o.ignore};
+  const Task task = o.task == "segment" ? Task::segment : o.task == "detect" ? Task::detect : Task::classify;
+  DatasetOptions data_options{o.classes, o.ignore, voc_reader()};
   std::shared_ptr<Network> network;
   if (!is_variant(o.model)) {
     const Model model = open(o.model);
@@ -71,19 +79,25 @@ void train(Options o) {
     t.license = model.license();
     network = model.network().clone();
   }
-  const std::shared_ptr<Dataset> dataset =
-      segment ? open_segmentation(o.data, o.split, data_options) : open_classification(o.data, o.split, data_options);
+  const std::shared_ptr<Dataset> dataset = open_data(o, task, data_options);
   if (!o.size.empty()) {
     t.size = parse_size(o.size);
-  } else if (!segment) {
+  } else if (task == Task::classify) {
     t.size = dataset->get(0).image.size();
+  } else if (task == Task::detect) {
+    t.size = 640;
   }
   t.max_seconds = 60 * o.max_minutes;
   t.keep_memory = true;
   t.schedule = schedule_kind(o.schedule);
   t.weights_dtype = o.dtype == "bf16" ? DType::bf16 : o.dtype == "f16" ? DType::f16 : DType::f32;
   t.class_weighting = o.class_weights == "sqrt" ? ClassWeighting::sqrt_inverse_frequency : ClassWeighting::none;
-  if (segment && !o.no_augmentation) t.augmentations = segmentation_augmentations(t.size, dataset->ignore_index());
+  if (task == Task::segment && !o.no_augmentation) t.augmentations = segmentation_augmentations(t.size, dataset->ignore_index());
+  if (task == Task::detect) {
+    t.detection_augmentation = o.no_augmentation ? DetectionAugmentation::none(t.size) : o.augmentation;
+    // The last pictures are seen as they will be.
+    if (!o.no_augmentation && t.max_steps == 0) t.detection_augmentation.last_mosaic_epoch = std::max<Index>(0, t.epochs - 1 - o.whole_epochs);
+  }
   if (!network) network = fresh_network(o, *dataset, t.preprocess);
   need_task(*network, task, o.model);
 
@@ -98,7 +112,8 @@ void train(Options o) {
     }
     return true;
   };
-  const TrainResult r = segment ? train_segmenter(*network, dataset, t, show) : train_classifier(*network, dataset, t, show);
+  const auto run = task == Task::segment ? train_segmenter : task == Task::detect ? train_detector : train_classifier;
+  const TrainResult r = run(*network, dataset, t, show);
   if (o.common.json) {
     JsonWriter json;
     json.begin_object().field("schema", "ocellus.train/1").field("task", o.task).field("model", t.out).field("steps", r.steps);
@@ -118,7 +133,7 @@ void add_train(CLI::App& app) {
   TrainOptions& t = o->train;
   std::string names;
   for (const std::string& name : network_variants()) names += (names.empty() ? "" : ", ") + name;
-  command->add_option("--task", o->task, "segment or classify")->required()->check(CLI::IsMember({"segment", "classify"}));
+  command->add_option("--task", o->task, "segment, detect or classify")->required()->check(CLI::IsMember({"segment", "detect", "classify"}));
   command->add_option("--data", o->data, "data folder")->required();
   command->add_option("--split", o->split, "which part of it");
   command->add_option("--model", o->model, "model directory to start from, or one of " + names)->required();
@@ -142,7 +157,13 @@ void add_train(CLI::App& app) {
   command->add_option("--label-smoothing", t.label_smoothing)->check(number_from(0, 1));
   command->add_option("--class-weights", o->class_weights, "of the cross-entropy; sqrt: one over the root of the share")->check(CLI::IsMember({"none", "sqrt"}));
   command->add_option("--dice", t.dice_weight, "weight of the soft Dice loss")->check(number_from(0, 1e6));
-  command->add_flag("--no-augmentation", o->no_augmentation, "segmentation: pictures as they are");
+  command->add_flag("--no-augmentation", o->no_augmentation, "segmentation and detection: pictures as they are");
+  DetectionAugmentation& a = o->augmentation;
+  command->add_option("--mosaic", a.mosaic, "detection: probability of four pictures in one")->check(number_from(0, 1.000001));
+  command->add_option("--mixup", a.mixup, "detection: probability of two mosaics in one")->check(number_from(0, 1.000001));
+  command->add_option("--scale", a.scale, "detection: pictures are 1 - x to 1 + x times as large")->check(number_from(0, 1));
+  command->add_option("--vertical-flip", a.vertical_flip, "detection: probability")->check(number_from(0, 1.000001));
+  command->add_option("--whole-epochs", o->whole_epochs, "detection: epochs without mosaics at the end")->check(CLI::Range(0, 1000000));
   command->add_option("--seed", t.seed)->check(CLI::Range(std::int64_t{0}, std::numeric_limits<std::int64_t>::max()));
   command->add_flag("--resume", t.resume, "go on from the last checkpoint in --out");
   command->add_option("--log-every", t.log_every, "steps")->check(CLI::Range(1, 1000000));

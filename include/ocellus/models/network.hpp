@@ -67,9 +67,9 @@ std::unique_ptr<Network> make_network_of(const Json& config) {
 namespace ocellus {
 
 OCELLUS_FN Tensor Network::forward(const Tensor& image) const {
-  std::vector<Tensor> all = outputs(image);
-  if (all.size() != 1) throw UsageError(std::string("forward: ") + model_type() + " has " + std::to_string(all.size()) + " outputs");
-  return all[0];
+  const std::vector<Tensor> list = outputs(image);
+  if (list.size() != 1) throw UsageError(std::string(model_type()) + ": forward needs a network with one output; outputs() gives all");
+  return list[0];
 }
 
 OCELLUS_FN std::unique_ptr<Network> make_network(const Json& config, std::span<const Architecture> architectures) {

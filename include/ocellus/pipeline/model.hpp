@@ -14,6 +14,7 @@
 #include <ocellus/models/network.hpp>
 #include <ocellus/pipeline/runner.hpp>
 #include <ocellus/vision/image.hpp>
+#include <ocellus/vision/nms.hpp>
 #include <ocellus/vision/preprocess.hpp>
 
 #if !defined(OCELLUS_SPLIT)
@@ -59,6 +60,34 @@ struct ClassifyResult {
   StageTimes ms;
 };
 
+struct DetectedObject {
+  Index id = 0;
+  std::string name;
+  float score = 0;  // probability
+  Box box;          // pixels of the picture
+};
+
+struct DetectOptions {
+  NmsOptions nms = {};
+  bool explain = false;  // also tell what was suppressed, and by which object
+};
+
+struct DetectResult {
+  struct Suppressed {
+    DetectedObject object;
+    Index by;  // the place in `objects` of the one that overlaps it
+  };
+  std::vector<DetectedObject> objects;  // the likeliest first
+  std::vector<Suppressed> suppressed;   // with DetectOptions::explain, the likeliest first
+  StageTimes ms;
+  Image picture;
+  Index class_count = 0;  // of the model
+
+  // The picture with its boxes, names and scores; lines and letters grow with the picture.
+  Image overlay() const;
+  void save_overlay(const std::string& path) const;
+};
+
 // A model's files in memory.
 struct ModelBytes {
   Bytes config;        // config.json
@@ -86,6 +115,10 @@ class Model {
   SegmentResult segment(const Image& picture) const;
   // The `top` likeliest classes.
   ClassifyResult classify(const Image& picture, Index top = 5) const;
+  // Boxes around objects, at most nms.max_detections.
+  DetectResult detect(const Image& picture, const DetectOptions& options = {}) const;
+  // Every box that a detector considers: preprocessed pictures (N, H, W, C) → boxes in pixels of these.
+  BoxCandidates candidates(const Tensor& input) const;
   // Preprocessed pictures (N, H, W, C) → logits. Throws UsageError for a model with several outputs: runner().outputs() gives all.
   Tensor run(const Tensor& input) const { return runner_.run(input); }
   // Preprocessed pictures, ready for run().
@@ -145,7 +178,9 @@ void save_precision(const std::string& from, const std::string& to, const Precis
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_PIPELINE)
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
+#include <ocellus/autograd/context.hpp>
 #include <ocellus/core/error.hpp>
 #include <ocellus/io/file.hpp>
 #include <ocellus/io/folder.hpp>
@@ -286,15 +321,19 @@ OCELLUS_FN Image low_bytes(const BasicTensor<std::int64_t>& labels) {
 }
 
 // An answer made of NaN would look like one.
+OCELLUS_FN void check_finite(const Tensor& logits, const std::string& name) {
+  const auto bad = std::find_if(logits.begin(), logits.end(), [](float x) { return !std::isfinite(x); });
+  if (bad == logits.end()) return;
+  throw Error(name + ": logit " + std::to_string(bad - logits.begin()) + " of " + logits.shape().str() +
+              " is not finite; the weights are damaged or the picture's values are out of range");
+}
+
 OCELLUS_FN void check_logits(const Tensor& logits, const Network& network, const std::string& name) {
   if (logits.dim(-1) != static_cast<Index>(network.labels().size())) {
     throw ConfigError(name + ": the model gives " + std::to_string(logits.dim(-1)) + " logits for " + std::to_string(network.labels().size()) +
                       " labels");
   }
-  const auto bad = std::find_if(logits.begin(), logits.end(), [](float x) { return !std::isfinite(x); });
-  if (bad == logits.end()) return;
-  throw Error(name + ": logit " + std::to_string(bad - logits.begin()) + " of " + logits.shape().str() +
-              " is not finite; the weights are damaged or the picture's values are out of range");
+  check_finite(logits, name);
 }
 
 }  // namespace pipeline_detail
@@ -376,6 +415,52 @@ OCELLUS_FN ClassifyResult Model::classify(const Image& picture, Index top) const
   result.ms.postprocess = watch.lap();
   return result;
 }
+
+OCELLUS_FN BoxCandidates Model::candidates(const Tensor& input) const {
+  need(Task::detect, "candidates");
+  const NoGrad no_grad;
+  return network_->decode(runner_.outputs(input));
+}
+
+OCELLUS_FN DetectResult Model::detect(const Image& picture, const DetectOptions& options) const {
+  need(Task::detect, "detect");
+  DetectResult result;
+  pipeline_detail::StopWatch watch;
+  const Letterbox placement = placement_of(preprocess_, picture.size());
+  const Tensor input = prepare({&picture, 1});
+  result.ms.preprocess = watch.lap();
+  const std::vector<Tensor> maps = runner_.outputs(input);
+  result.ms.model = watch.lap();
+  for (const Tensor& map : maps) pipeline_detail::check_finite(map, name_);
+  const NoGrad no_grad;
+  const BoxCandidates all = network_->decode(maps);
+  const Detections found = find_detections(all.boxes, all.scores, options.nms, options.explain)[0];
+  const auto object = [&](const Detection& d) {
+    return DetectedObject{d.label, labels()[static_cast<std::size_t>(d.label)], d.score, placement.to_original(d.box)};
+  };
+  for (const Detection& d : found.kept) result.objects.push_back(object(d));
+  for (const Detections::Suppressed& s : found.suppressed) result.suppressed.push_back({object(s.detection), s.by});
+  result.picture = picture.to_rgb();
+  result.class_count = static_cast<Index>(labels().size());
+  result.ms.postprocess = watch.lap();
+  return result;
+}
+
+OCELLUS_FN Image DetectResult::overlay() const {
+  Image image = picture;
+  const Palette palette = distinct_palette(std::max<Index>(class_count, 1));
+  const Index thickness = std::max<Index>(1, (picture.width() + picture.height() + 300) / 600);
+  const auto pixel = [](float x) { return static_cast<Index>(std::lround(x)); };
+  for (std::size_t i = objects.size(); i-- > 0;) {  // the likeliest on top
+    const DetectedObject& o = objects[i];
+    char caption[16];
+    std::snprintf(caption, sizeof caption, " %.2f", static_cast<double>(o.score));
+    draw_box(image, pixel(o.box.x1), pixel(o.box.y1), pixel(o.box.x2) - 1, pixel(o.box.y2) - 1, o.name + caption,
+             palette[static_cast<std::size_t>(o.id)], thickness);
+  }
+  return image;
+}
+OCELLUS_FN void DetectResult::save_overlay(const std::string& path) const { write_png(path, overlay()); }
 
 OCELLUS_FN Model pipeline_detail::open_with(NetworkMaker make, const std::string& directory, const OpenOptions& options) {
   const ModelFiles files = read_model(directory, options.limits);

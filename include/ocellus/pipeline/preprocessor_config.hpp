@@ -91,6 +91,14 @@ OCELLUS_FN Preprocess read_preprocessor(const Json& json, const Preprocess& defa
       p.size = pipeline_detail::size(size);
     }
   }
+  if (json.has("letterbox")) {  // ours: the hub's processors have none
+    const Json letterbox = json.at("letterbox");
+    p.resize = ResizePolicy::letterbox;
+    const Index pad = letterbox.get<Index>("pad_value", p.pad_value);
+    if (pad < 0 || pad > 255) letterbox.at("pad_value").fail("must lie between 0 and 255; got " + std::to_string(pad));
+    p.pad_value = static_cast<std::uint8_t>(pad);
+    p.letterbox_may_enlarge = letterbox.get<bool>("may_enlarge", p.letterbox_may_enlarge);
+  }
   if (!json.get<bool>("do_resize", true)) p.resize = ResizePolicy::none;
   const Index filter = json.get<Index>("resample", 2);
   if (filter < 0 || filter > 4) json.at("resample").fail("must be one of Pillow's filters 0 to 4; got " + std::to_string(filter));
@@ -108,7 +116,6 @@ OCELLUS_FN Preprocess read_preprocessor(const Json& json, const Preprocess& defa
 }
 
 OCELLUS_FN void write_preprocessor(JsonWriter& json, const Preprocess& p) {
-  if (p.resize == ResizePolicy::letterbox) throw UsageError("write_preprocessor: preprocessor_config.json has no letterbox");
   const bool edge = p.resize == ResizePolicy::shortest_edge;
   json.begin_object().field("do_resize", p.resize != ResizePolicy::none).key("size").begin_object();
   if (edge) {
@@ -116,7 +123,12 @@ OCELLUS_FN void write_preprocessor(JsonWriter& json, const Preprocess& p) {
   } else {
     json.field("height", p.size.h).field("width", p.size.w);
   }
-  json.end_object().field("resample", static_cast<int>(p.filter)).field("do_center_crop", p.do_center_crop);
+  json.end_object();
+  if (p.resize == ResizePolicy::letterbox) {
+    json.key("letterbox").begin_object().field("pad_value", static_cast<int>(p.pad_value)).field("may_enlarge", p.letterbox_may_enlarge);
+    json.end_object();
+  }
+  json.field("resample", static_cast<int>(p.filter)).field("do_center_crop", p.do_center_crop);
   if (p.do_center_crop) json.key("crop_size").begin_object().field("height", p.crop_size.h).field("width", p.crop_size.w).end_object();
   json.field("do_rescale", p.do_rescale).field("rescale_factor", p.rescale_factor).field("do_normalize", p.do_normalize);
   json.field("image_mean", std::vector<float>(p.mean.begin(), p.mean.end())).field("image_std", std::vector<float>(p.std.begin(), p.std.end()));

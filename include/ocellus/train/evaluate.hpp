@@ -5,7 +5,11 @@
 #include <functional>
 
 #include <ocellus/data/dataset.hpp>
+#include <ocellus/data/detection_set.hpp>
 #include <ocellus/metrics/confusion_matrix.hpp>
+#include <ocellus/metrics/detection.hpp>
+#include <ocellus/models/detection.hpp>
+#include <ocellus/vision/nms.hpp>
 #include <ocellus/vision/preprocess.hpp>
 
 namespace ocellus {
@@ -33,6 +37,21 @@ struct ClassificationScore {
 
 ClassificationScore evaluate_classifier(const Forward& forward, const Dataset& dataset, Index classes,
                                         const EvaluateOptions& options = {});
+
+struct DetectionEvaluateOptions {
+  Preprocess preprocess = {.resize = ResizePolicy::letterbox, .size = 640, .do_normalize = false};
+  Index channels = 3;
+  // Everything that could count, as the reference validates.
+  NmsOptions nms = {.confidence = 0.001f, .several_labels = true};
+  std::function<void(Index done, Index total)> progress = {};
+};
+
+// (1, H, W, C) → every box that the model considers, in pixels of its input. Pictures come one by one.
+using DetectorForward = std::function<BoxCandidates(const Tensor&)>;
+
+// Boxes are judged in pixels of the data's pictures; crowds and difficult objects count as neither found nor missed.
+DetectionMetric evaluate_detector(const DetectorForward& forward, const DetectionSet& dataset, Index classes,
+                                  const DetectionEvaluateOptions& options = {});
 
 // What a guess without looking reaches: at each place of the picture the class that is most frequent there in `train`,
 // on a grid of the size of its first mask, judged on `dataset`.
@@ -116,6 +135,29 @@ OCELLUS_FN ClassificationScore evaluate_classifier(const Forward& forward, const
   score.accuracy = score.matrix.pixel_accuracy();
   score.top5 = top5 / static_cast<double>(n);
   return score;
+}
+
+OCELLUS_FN DetectionMetric evaluate_detector(const DetectorForward& forward, const DetectionSet& dataset, Index classes,
+                                             const DetectionEvaluateOptions& options) {
+  const NoGrad no_grad;
+  const Evaluation evaluation;
+  DetectionMetric metric(classes);
+  for (Index i = 0; i < dataset.size(); ++i) {
+    const Sample sample = dataset.get(i);
+    const Letterbox placement = placement_of(options.preprocess, sample.image.size());
+    const BoxCandidates candidates = forward(to_tensor(sample.image, options.preprocess, options.channels));
+    std::vector<TrueObject> truth;
+    std::vector<FoundObject> found;
+    for (const ObjectBox& o : sample.boxes) {
+      truth.push_back({.box = o.box, .label = o.label, .area = static_cast<double>(o.area), .crowd = o.crowd, .ignore = o.difficult});
+    }
+    for (const Detection& d : find_detections(candidates.boxes, candidates.scores, options.nms)[0].kept) {
+      found.push_back({placement.to_original(d.box), d.label, static_cast<double>(d.score)});
+    }
+    metric.add(truth, found);
+    if (options.progress) options.progress(i + 1, dataset.size());
+  }
+  return metric;
 }
 
 OCELLUS_FN ConfusionMatrix evaluate_majority_prior(const Dataset& train, const Dataset& dataset, Index classes) {

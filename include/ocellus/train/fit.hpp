@@ -11,6 +11,7 @@
 
 #include <ocellus/data/dataset.hpp>
 #include <ocellus/data/loader.hpp>
+#include <ocellus/losses/detection.hpp>
 #include <ocellus/models/network.hpp>
 #include <ocellus/optim/schedule.hpp>
 #include <ocellus/train/train_log.hpp>
@@ -26,7 +27,8 @@ struct TrainOptions {
   Index epochs = 50;
   Index max_steps = 0;  // above 0: this many steps instead of epochs
   Index batch = 8;
-  Size2 size = 256;  // of the training pictures: the crop for segmentation, the resized picture for classification
+  // Of the training pictures: the crop for segmentation, the resized picture for classification, the letterbox for detection.
+  Size2 size = 256;
   double learning_rate = 1e-3;
   double weight_decay = 0.01;  // not of biases and norms
   ScheduleKind schedule = ScheduleKind::polynomial;
@@ -40,6 +42,8 @@ struct TrainOptions {
   double dice_weight = 0;  // segmentation: this times the soft Dice loss joins the cross-entropy
 
   std::vector<Augmentation> augmentations = {};  // see segmentation_augmentations
+  DetectionAugmentation detection_augmentation = {};  // its size is `size`
+  DetectionLossOptions detection_loss = {};           // its bins are the network's
   // Mean and deviation in training, and what is saved with the model. Without a resize rule the model gets one: the
   // size of the first picture for segmentation, `size` for classification.
   Preprocess preprocess = {.resize = ResizePolicy::none};
@@ -89,6 +93,9 @@ TrainResult train_segmenter(Network& network, std::shared_ptr<const Dataset> dat
 // Cross-entropy over the pictures.
 TrainResult train_classifier(Network& network, std::shared_ptr<const Dataset> dataset, const TrainOptions& options,
                              const TrainCallback& callback = {});
+// The boxes, classes and distributions of losses/detection.hpp over pictures varied with their boxes.
+TrainResult train_detector(Network& network, std::shared_ptr<const Dataset> dataset, const TrainOptions& options,
+                           const TrainCallback& callback = {});
 
 // (K): what ClassWeighting says for a data set.
 Tensor class_weights(const Dataset& dataset, Index classes, ClassWeighting weighting);
@@ -235,16 +242,13 @@ class Run {
  public:
   Run(Network& network, std::shared_ptr<const Dataset> dataset, const TrainOptions& options)
       : network_(network),
-        segments_(network.task() == Task::segment),
+        task_(network.task()),
         options_(options),
         dataset_(std::make_shared<CachedDataset>(std::move(dataset), options.cache_bytes)),
         parameters_(network.parameters()),
         optimizer_(decay_groups(parameters_),
                    AdamWOptions{.learning_rate = options.learning_rate, .weight_decay = options.weight_decay}),
-        training_step_(
-            parameters_,
-            [this](const Tensor& images, const BasicTensor<std::int64_t>& labels) { return losses(images, labels); },
-            options.seed) {
+        training_step_(make_step()) {
     check();
     complete_preprocess();
     loader_.emplace(dataset_, loader_options());
@@ -254,10 +258,12 @@ class Run {
                  .total_steps = total_,
                  .warmup_steps = options_.warmup_steps,
                  .power = options_.power};
-    cross_entropy_.class_weights = class_weights(*dataset_, class_count(), options_.class_weighting);
-    cross_entropy_.ignore_index = loss_ignore_index(*dataset_);
-    network_.set_ignore_index(cross_entropy_.ignore_index);
-    cross_entropy_.label_smoothing = options_.label_smoothing;
+    if (task_ != Task::detect) {
+      cross_entropy_.class_weights = class_weights(*dataset_, class_count(), options_.class_weighting);
+      cross_entropy_.ignore_index = loss_ignore_index(*dataset_);
+      network_.set_ignore_index(cross_entropy_.ignore_index);
+      cross_entropy_.label_smoothing = options_.label_smoothing;
+    }
     if (options_.ema_decay > 0) ema_.emplace(parameters_, EmaOptions{.decay = options_.ema_decay});
   }
 
@@ -313,16 +319,18 @@ class Run {
     }
     if (dataset_->size() == 0) throw UsageError("train: the data set is empty");
     const Sample sample = dataset_->get(0);
-    if (segments_ && sample.mask.empty()) throw UsageError("train: the data has no masks to train a segmentation with");
-    if (!segments_ && sample.label < 0)
-      throw UsageError("train: the data has no labels to train a classification with");
+    if (task_ == Task::segment && sample.mask.empty()) throw UsageError("train: the data has no masks to train a segmentation with");
+    if (task_ == Task::classify && sample.label < 0) throw UsageError("train: the data has no labels to train a classification with");
+    if (task_ == Task::detect && (!sample.mask.empty() || sample.label >= 0)) {
+      throw UsageError("train: the data has no boxes to train a detection with");
+    }
   }
 
   // What the saved model does with a picture of any size.
   void complete_preprocess() {
     if (options_.preprocess.resize != ResizePolicy::none) return;
-    options_.preprocess.resize = ResizePolicy::stretch;
-    options_.preprocess.size = segments_ ? dataset_->get(0).image.size() : options_.size;
+    options_.preprocess.resize = task_ == Task::detect ? ResizePolicy::letterbox : ResizePolicy::stretch;
+    options_.preprocess.size = task_ == Task::segment ? dataset_->get(0).image.size() : options_.size;
   }
 
   LoaderOptions loader_options() const {
@@ -333,16 +341,50 @@ class Run {
                     .preprocess = options_.preprocess,
                     .channels = network_.in_channels(),
                     .workers = options_.workers};
-    // Crops are fed as they are: their scale is the augmentation's business.
-    if (segments_) o.preprocess.resize = ResizePolicy::none;
-    if (segments_) o.preprocess.do_center_crop = false;
+    if (task_ == Task::classify) return o;
+    // Crops and mosaics are fed as they are: their scale is the augmentation's business.
+    o.preprocess.resize = ResizePolicy::none;
+    o.preprocess.do_center_crop = false;
+    if (task_ == Task::detect) {
+      o.detection = options_.detection_augmentation;
+      o.detection->size = options_.size;
+    }
     return o;
+  }
+
+  TrainingStep make_step() const {
+    if (task_ == Task::detect) {
+      return {parameters_, [this](const Tensor& images, const Tensor& targets) { return box_losses(images, targets); }, options_.seed};
+    }
+    return {parameters_, [this](const Tensor& images, const BasicTensor<std::int64_t>& labels) { return losses(images, labels); },
+            options_.seed};
+  }
+
+  LossTerms box_losses(const Tensor& images, const Tensor& targets) const {
+    const std::vector<Tensor> maps = network_.outputs(images);
+    DetectionLossOptions options = options_.detection_loss;
+    options.assignment.bins = (maps[0].dim(3) - class_count()) / 4;
+    return detection_loss(maps, {Features::strides.begin(), Features::strides.end()}, targets, options);
+  }
+
+  // (N, M, 5). M grows in steps, so that the shape of a step seldom changes; rows without an object cost nothing.
+  Tensor targets_of(const Batch& batch) {
+    std::vector<DetectionTarget> targets;
+    for (const std::vector<ObjectBox>& boxes : batch.boxes) {
+      DetectionTarget& target = targets.emplace_back();
+      for (const ObjectBox& o : boxes) {
+        target.boxes.push_back(o.box);
+        target.labels.push_back(o.label);
+      }
+      while (static_cast<Index>(boxes.size()) > most_objects_) most_objects_ *= 2;
+    }
+    return detection_targets(targets, most_objects_);
   }
 
   LossTerms losses(const Tensor& images, const BasicTensor<std::int64_t>& labels) const {
     LossTerms loss;
     Tensor logits = network_.forward(images);
-    if (segments_) logits = resize(logits, Size2(labels.dim(1), labels.dim(2)));
+    if (task_ == Task::segment) logits = resize(logits, Size2(labels.dim(1), labels.dim(2)));
     loss.add("cross_entropy", cross_entropy(logits, labels, cross_entropy_));
     if (options_.dice_weight > 0) {
       loss.add("dice", dice_loss(logits, labels, DiceOptions{.ignore_index = cross_entropy_.ignore_index}),
@@ -354,7 +396,8 @@ class Run {
   void one_step(TrainProgress& progress) {
     const Batch batch = loader_->next();
     keep_buffers();
-    const LossTerms loss = training_step_.run(batch.images, batch.labels, static_cast<std::uint32_t>(step_));
+    const AnyTensor labels = task_ == Task::detect ? AnyTensor(targets_of(batch)) : AnyTensor(batch.labels);
+    const LossTerms loss = training_step_.run(batch.images, labels, static_cast<std::uint32_t>(step_));
     progress.loss = static_cast<double>(loss.total().item());
     double norm = 0;
     if (std::isfinite(progress.loss)) {
@@ -436,7 +479,23 @@ class Run {
     json.field("seed", options_.seed).field("clip_norm", options_.clip_norm).field("ema_decay", options_.ema_decay);
     json.field("label_smoothing", options_.label_smoothing)
         .field("class_weighting", static_cast<int>(options_.class_weighting));
-    json.field("dice_weight", options_.dice_weight).field("augmentations", options_.augmentations.size()).key("preprocess");
+    json.field("dice_weight", options_.dice_weight).field("augmentations", options_.augmentations.size());
+    if (task_ == Task::detect) {
+      const DetectionAugmentation& a = options_.detection_augmentation;
+      json.key("detection_augmentation").begin_array();
+      for (const float x : {a.mosaic, a.mixup, a.scale, a.translate, a.degrees, a.shear, a.perspective, a.horizontal_flip, a.vertical_flip,
+                            a.hue, a.saturation, a.value, static_cast<float>(a.last_mosaic_epoch)}) {
+        json.value(static_cast<double>(x));
+      }
+      const DetectionLossOptions& l = options_.detection_loss;
+      json.end_array().key("detection_loss").begin_array();
+      for (const double x : {l.box, l.classes, l.distribution, static_cast<double>(l.overlap), l.assignment.alpha, l.assignment.beta,
+                             l.assignment.least_side, static_cast<double>(l.assignment.candidates)}) {
+        json.value(x);
+      }
+      json.end_array();
+    }
+    json.key("preprocess");
     write_preprocessor(json, options_.preprocess);
     json.end_object();
     return json.str();
@@ -488,7 +547,7 @@ class Run {
   }
 
   Network& network_;
-  bool segments_;
+  Task task_;
   TrainOptions options_;
   std::shared_ptr<const Dataset> dataset_;
   std::vector<NamedParameter> parameters_;
@@ -500,6 +559,7 @@ class Run {
   Schedule schedule_;
   CrossEntropyOptions cross_entropy_;
   Index total_ = 0;
+  Index most_objects_ = 32;  // of a picture, so far: rows of the targets
 
   Index step_ = 0;
   Index skipped_ = 0;  // in a row
@@ -528,6 +588,12 @@ OCELLUS_FN TrainResult train_classifier(Network& network, std::shared_ptr<const 
                                         const TrainOptions& options, const TrainCallback& callback) {
   if (network.task() != Task::classify)
     throw UsageError("train_classifier: " + std::string(network.model_type()) + " does not classify");
+  return train_detail::Run(network, std::move(dataset), options).run(callback);
+}
+
+OCELLUS_FN TrainResult train_detector(Network& network, std::shared_ptr<const Dataset> dataset, const TrainOptions& options,
+                                      const TrainCallback& callback) {
+  if (network.task() != Task::detect) throw UsageError("train_detector: " + std::string(network.model_type()) + " does not detect");
   return train_detail::Run(network, std::move(dataset), options).run(callback);
 }
 

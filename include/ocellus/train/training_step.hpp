@@ -29,26 +29,39 @@ class TrainingStep {
  public:
   // Traced once per shape of batch: what depends on anything but its arguments and the parameters must not change from step to step.
   // A loss that reads values, and so cannot be traced, is computed eagerly.
-  using Loss = std::function<LossTerms(const Tensor& images, const BasicTensor<std::int64_t>& labels)>;
+  // Labels are class ids, or numbers: a detector's targets.
+  template <class T>
+  using LossOf = std::function<LossTerms(const Tensor& images, const BasicTensor<T>& labels)>;
 
   // Keeps the pointers it is given. `seed`: of the random ops, as in Training.
-  TrainingStep(std::vector<NamedParameter> parameters, Loss loss, std::uint64_t seed = 0)
-      : parameters_(std::move(parameters)), loss_(std::move(loss)), seed_(seed) {}
+  TrainingStep(std::vector<NamedParameter> parameters, LossOf<std::int64_t> loss, std::uint64_t seed = 0)
+      : TrainingStep(std::move(parameters), untyped(std::move(loss)), seed, 0) {}
+  TrainingStep(std::vector<NamedParameter> parameters, LossOf<float> loss, std::uint64_t seed = 0)
+      : TrainingStep(std::move(parameters), untyped(std::move(loss)), seed, 0) {}
 
   // The losses of a batch in training; leaves at each trainable parameter its gradient, in place of the one it had. Both hold until
   // the next run. `step`: as in Training.
-  LossTerms run(const Tensor& images, const BasicTensor<std::int64_t>& labels, std::uint32_t step);
+  LossTerms run(const Tensor& images, const AnyTensor& labels, std::uint32_t step);
 
   // None before the first run, or if the loss cannot be traced.
   const Plan* plan() const { return plan_.get(); }
 
  private:
+  using Loss = std::function<LossTerms(const Tensor& images, const AnyTensor& labels)>;
+
+  TrainingStep(std::vector<NamedParameter> parameters, Loss loss, std::uint64_t seed, int)
+      : parameters_(std::move(parameters)), loss_(std::move(loss)), seed_(seed) {}
+  template <class T>
+  static Loss untyped(LossOf<T> loss) {
+    return [loss = std::move(loss)](const Tensor& images, const AnyTensor& labels) { return loss(images, BasicTensor<T>(labels)); };
+  }
+
   struct Term {
     std::string name;
     double weight;
   };
 
-  void prepare(const Shape& images, const Shape& labels);
+  void prepare(const Shape& images, const Spec& labels);
   void clear_gradients() const;
 
   std::vector<NamedParameter> parameters_;
@@ -77,7 +90,7 @@ OCELLUS_FN void TrainingStep::clear_gradients() const {
   }
 }
 
-OCELLUS_FN void TrainingStep::prepare(const Shape& images, const Shape& labels) {
+OCELLUS_FN void TrainingStep::prepare(const Shape& images, const Spec& labels) {
   plan_.reset();
   workspace_.reset();  // before the next one is made
   terms_.clear();
@@ -88,7 +101,7 @@ OCELLUS_FN void TrainingStep::prepare(const Shape& images, const Shape& labels) 
     const Training training(seed_, 0);
     for (const NamedParameter& p : parameters_) builder.add_state(*p.parameter);
     const Tensor x(builder.input({images, DType::f32}));
-    const BasicTensor<std::int64_t> y(builder.input({labels, DType::i64}));
+    const AnyTensor y = builder.input({labels.shape, labels.dtype});
     const LossTerms loss = loss_(x, y);
     backward(loss.total());
     for (const LossTerms::Term& t : loss.terms()) {
@@ -106,14 +119,14 @@ OCELLUS_FN void TrainingStep::prepare(const Shape& images, const Shape& labels) 
   plan_ = std::make_unique<const Plan>(builder.finish());
   workspace_ = plan_->workspace();
   images_ = images;
-  labels_ = labels;
+  labels_ = labels.shape;
 }
 
-OCELLUS_FN LossTerms TrainingStep::run(const Tensor& images, const BasicTensor<std::int64_t>& labels, std::uint32_t step) {
+OCELLUS_FN LossTerms TrainingStep::run(const Tensor& images, const AnyTensor& labels, std::uint32_t step) {
   clear_gradients();
   if (traceable_ && !(plan_ && images.shape() == images_ && labels.shape() == labels_)) {
     try {
-      prepare(images.shape(), labels.shape());
+      prepare(images.shape(), labels.spec());
     } catch (const UsageError&) {  // if it is another mistake, eager execution meets it again
       traceable_ = false;
       clear_gradients();

@@ -67,6 +67,9 @@ Letterbox letterbox_of(Size2 original, Size2 target, bool may_enlarge = true);
 Image letterbox(const Image& image, Index height, Index width, std::uint8_t pad_value = 114, bool may_enlarge = true,
                 Filter filter = Filter::bilinear_two_taps);
 
+// Where prepare() puts a picture. Throws UsageError for what crops: boxes outside of the crop would be lost.
+Letterbox placement_of(const Preprocess& options, Size2 original);
+
 // The picture resized and cropped, still 8-bit RGB: what is left for to_tensor is arithmetic.
 Image prepare(const Image& image, const Preprocess& options);
 
@@ -138,6 +141,17 @@ OCELLUS_FN Image letterbox(const Image& image, Index height, Index width, std::u
   const Letterbox box = letterbox_of(image.size(), {height, width}, may_enlarge);
   const Image scaled = resize(image, box.scaled.h, box.scaled.w, filter);
   return crop(scaled, -box.pad_top, -box.pad_left, {height, width}, {pad_value, pad_value, pad_value});
+}
+
+OCELLUS_FN Letterbox placement_of(const Preprocess& options, Size2 original) {
+  if (options.do_center_crop) throw UsageError("placement_of: boxes need the whole picture; this preprocessing crops it");
+  switch (options.resize) {
+    case ResizePolicy::letterbox: return letterbox_of(original, options.size, options.letterbox_may_enlarge);
+    case ResizePolicy::stretch: return {original, options.size};
+    case ResizePolicy::shortest_edge: return {original, vision_detail::shortest_edge_size(original, options.shortest_edge)};
+    case ResizePolicy::none: break;
+  }
+  return {original, original};
 }
 
 OCELLUS_FN Image prepare(const Image& image, const Preprocess& options) {
