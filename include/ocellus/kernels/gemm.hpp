@@ -269,15 +269,19 @@ void pack_panel(const Panels<T>& panels, Index panel, Index k, const T* b, Index
     }
     return;
   }
-  constexpr Index block = 16;  // of k: a cache line of each source row
-  for (Index k0 = 0; k0 < k; k0 += block) {
-    const Index k1 = smaller(k, k0 + block);
-    for (Index j = 0; j < columns; ++j) {
-      const T* from = b + (n0 + j) * ldb;
-      for (Index i = k0; i < k1; ++i) to[i * width + j] = from[i];
-    }
-    for (Index i = k0; i < k1; ++i) {
-      for (Index j = columns; j < width; ++j) to[i * width + j] = T(0);
+  constexpr Index w = vec<T>::size;
+  for (Index j = 0; j < columns; j += w) {
+    for (Index i = 0; i < k; i += w) {
+      const Index lanes = smaller(w, k - i);
+      vec<T> square[static_cast<std::size_t>(w)];
+      OCELLUS_UNROLL for (Index r = 0; r < w; ++r) {
+        const T* from = b + (n0 + j + r) * ldb + i;
+        square[r] = j + r >= columns ? vec<T>(T(0)) : lanes == w ? load<T>(from) : load_n(from, lanes);
+      }
+      transpose_square<T>(square);
+      OCELLUS_UNROLL for (Index r = 0; r < w; ++r) {
+        if (r < lanes) store<T>(to + (i + r) * width + j, square[r]);
+      }
     }
   }
 }

@@ -342,6 +342,33 @@ template <class T>
 OCELLUS_INLINE T reduce_max(vec<T> x) {
   return fold_lanes<T>(x, [](const auto& a, const auto& b) OCELLUS_INLINE_LAMBDA { return a > b ? a : b; });
 }
+// x[lane][row] for x[row][lane]: a square of vectors transposed in registers. Round `s` swaps the off-diagonal quarters
+// of blocks of 2 s by 2 s.
+template <int s, class T, class V, int... I>
+OCELLUS_INLINE void transpose_round(V* x, std::integer_sequence<int, I...>) {
+  constexpr int lanes = static_cast<int>(vec<T>::size);
+  OCELLUS_UNROLL for (int r = 0; r < lanes; ++r) {
+    if ((r & s) != 0) continue;
+    const V a = x[r];
+    const V b = x[r + s];
+    x[r] = __builtin_shufflevector(a, b, (I & s ? lanes + I - s : I)...);
+    x[r + s] = __builtin_shufflevector(a, b, (I & s ? lanes + I : I + s)...);
+  }
+}
+template <class T>
+OCELLUS_INLINE void transpose_square(vec<T> (&x)[static_cast<std::size_t>(vec<T>::size)]) {
+  constexpr int lanes = static_cast<int>(vec<T>::size);
+  typedef T plain __attribute__((vector_size(sizeof(T) * vec<T>::size)));
+  plain y[std::size_t{lanes}];
+  constexpr auto numbers = std::make_integer_sequence<int, lanes>{};
+  OCELLUS_UNROLL for (int r = 0; r < lanes; ++r) y[r] = (plain)x[r].r;
+  if constexpr (lanes > 1) transpose_round<1, T>(y, numbers);
+  if constexpr (lanes > 2) transpose_round<2, T>(y, numbers);
+  if constexpr (lanes > 4) transpose_round<4, T>(y, numbers);
+  if constexpr (lanes > 8) transpose_round<8, T>(y, numbers);
+  OCELLUS_UNROLL for (int r = 0; r < lanes; ++r) x[r] = typename vec<T>::raw{(typename vec<T>::reg)y[r]};
+}
+
 // Signed integers as wide as T, lane by lane the bits of a vector.
 template <class T>
 struct bits_of {
