@@ -151,6 +151,9 @@ void tile_kernel(const Tile<T>& t) {
   vec<T> sum[std::size_t{R}][std::size_t{V}];
   OCELLUS_EACH_VECTOR sum[r][v] = vec<T>(T(0));
 
+  if (t.add) {  // C is far away by now
+    OCELLUS_EACH_VECTOR __builtin_prefetch(t.c + t.row(r) + v * w);
+  }
   const Index step = t.step;
   const Index length = t.length;
   const T* b = t.b;
@@ -324,14 +327,15 @@ Index block_rows(Index m, Index k) {
   return larger(96, smaller(192, elements / depth));
 }
 
-// The tiles' rows of a transposed A, (k, rows), one tile after the other: [tile][k][row]. A tile would otherwise touch a
-// cache line, and where rows are long a page, for each k, and again for every panel.
+// Rows of a transposed A, (k, rows), put close together: a tile would otherwise touch a page for each k, and again for
+// every panel.
 template <class T>
-void pack_tiles(Index k, const T* a, Index lda, const EvenCut& cut, Index tiles, T* packed) {
-  for (Index tile = 0; tile < tiles; ++tile) {
-    const Index rows = cut[tile];
-    for (Index i = 0; i < k; ++i, packed += rows) copy_row<T>(packed, a + i * lda, rows);
-    a += rows;
+void gather_rows(Index k, Index rows, const T* a, Index lda, T* packed, Index ld) {
+  constexpr Index ahead = 8;  // rows lie too far apart for the processor to see them come
+  for (Index i = 0; i < k; ++i) {
+    const T* soon = a + smaller(i + ahead, k - 1) * lda;
+    for (Index j = 0; j < rows; j += Index{64} / static_cast<Index>(sizeof(T))) __builtin_prefetch(soon + j);
+    copy_row<T>(packed + i * ld, a + i * lda, rows);
   }
 }
 
@@ -342,16 +346,14 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1, con
   const Panels<T> panels(g.n);
   const Index most_k = g.transpose_a ? 512 : 768;
   const Index blocks = larger(1, ceil_div(g.k, most_k));
-  const bool pack_a = g.transpose_a && p1 - p0 > 3;  // fewer panels do not pay for it
   const Index longest = smaller(g.k, most_k);
   Scratch scratch;
-  T* const packed_a = pack_a ? scratch.take<T>((m1 - m0) * longest) : nullptr;
+  const Index packed_ld = round_up(m1 - m0, 2 * vec<T>::size) + vec<T>::size;  // off the powers of two
+  T* const packed_a = g.transpose_a ? scratch.take<T>(packed_ld * longest) : nullptr;
   T* const panel_b = g.copy_b ? scratch.take<T>(panels.width() * longest) : nullptr;
-  // Narrow panels could take more rows, but all panels read the same packed tiles.
-  const Index packed_tiles = ceil_div(m1 - m0, Tiling<T>::rows(static_cast<int>(panels.vectors)));
   Tile<T> t;
   t.lda = g.transpose_a ? 1 : g.lda;
-  t.step = g.transpose_a ? g.lda : 1;
+  t.step = g.transpose_a ? packed_ld : 1;
   t.ldc = g.ldc;
   t.before = g.epilogue.before;
   t.after = g.epilogue.after;
@@ -361,7 +363,7 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1, con
     t.length = k1 - k0;
     t.add = g.accumulate || block > 0;
     t.last = !g.accumulate && block + 1 == blocks;
-    if (pack_a) pack_tiles<T>(t.length, g.a + m0 + k0 * g.lda, g.lda, EvenCut(m1 - m0, packed_tiles), packed_tiles, packed_a);
+    if (g.transpose_a) gather_rows<T>(t.length, m1 - m0, g.a + m0 + k0 * g.lda, g.lda, packed_a, packed_ld);
     for (Index p = p0; p < p1; ++p) {
       const Index n0 = p * panels.width();
       const Index vectors = panels.vectors_of(p);
@@ -373,19 +375,14 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1, con
         t.b = panel_b;
       }
       t.bias = g.epilogue.bias ? g.epilogue.bias + n0 : nullptr;
-      const Index tiles = pack_a ? packed_tiles : ceil_div(m1 - m0, Tiling<T>::rows(static_cast<int>(vectors)));
+      const Index tiles = ceil_div(m1 - m0, Tiling<T>::rows(static_cast<int>(vectors)));
       const EvenCut rows(m1 - m0, tiles);
       const T* next = p + 1 < p1 ? t.b + panels.width() * g.k : then;
       Index row = m0;
       for (Index i = 0; i < tiles; ++i) {
         t.c = g.c + row * g.ldc + n0;
         t.residual = g.epilogue.residual ? g.epilogue.residual + row * g.ldc + n0 : nullptr;
-        if (pack_a) {
-          t.a = packed_a + (row - m0) * t.length;
-          t.step = rows[i];
-        } else {
-          t.a = g.a + row * t.lda + k0 * t.step;
-        }
+        t.a = g.transpose_a ? packed_a + (row - m0) : g.a + row * g.lda + k0;
         if (g.packed_b) t.fetch(next, t.length, i, tiles);
         tile_kernels<T>.at[vectors - 1][rows[i] - 1](t);
         row += rows[i];
@@ -399,9 +396,13 @@ template <class T>
 void gemm_blocks(const GemmJob<T>& g) {
   const Index panels = Panels<T>(g.n).count;
   const Index threads = g.m * g.n * g.k < 65536 ? 1 : num_threads();
-  const Index row_blocks = ceil_div(g.m, block_rows<T>(g.m, g.k));
-  const Index wanted = (g.transpose_a ? 4 : 8) * threads;  // each group packs its rows of a transposed A anew
-  const Index panel_groups = threads == 1 ? 1 : smaller(panels, ceil_div(wanted, row_blocks));
+  Index row_blocks = ceil_div(g.m, block_rows<T>(g.m, g.k));
+  const Index wanted = (g.transpose_a ? 4 : 8) * threads;
+  Index panel_groups = threads == 1 ? 1 : smaller(panels, ceil_div(wanted, row_blocks));
+  if (threads > 1 && g.transpose_a) {  // each group packs its rows of A anew
+    panel_groups = smaller(panel_groups, larger(1, panels / 6));
+    row_blocks = larger(row_blocks, smaller(ceil_div(wanted, panel_groups), ceil_div(g.m, 48)));
+  }
   const Index pieces = row_blocks * panel_groups;
   const Index width = Panels<T>(g.n).width();
   const auto block = [&](Index piece) {
