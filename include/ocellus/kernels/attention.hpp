@@ -16,7 +16,8 @@
 namespace ocellus::kernels::OCELLUS_ISA {
 
 inline constexpr int attention_tile_rows = 6;  // what rows are padded to
-inline constexpr int attention_tile_vectors = OCELLUS_ISA_REGISTERS == 32 ? 4 : 2;
+template <class T>
+inline constexpr int attention_tile_vectors = OCELLUS_ISA_REGISTERS == 32 && std::is_same_v<T, float> ? 4 : 2;
 inline constexpr Index attention_rows = 48;  // query rows of a block
 // Keys of a block: a multiple of every vector width.
 inline constexpr Index attention_keys = 1024;
@@ -85,7 +86,7 @@ template <int V, class T>
 [[gnu::noinline]] void attention_column(const AttentionProduct<T> p) {
   constexpr int tall = 12;
   Index row = 0;
-  if constexpr (V == 2 && attention_tile_vectors == 4) {
+  if constexpr (V == 2 && attention_tile_vectors<T> == 4) {
     for (; row + tall <= p.rows; row += tall) attention_tile<tall, V>(p, row);
   }
   for (; row < p.rows; row += attention_tile_rows) attention_tile<attention_tile_rows, V>(p, row);
@@ -93,18 +94,21 @@ template <int V, class T>
 
 // Vectors of the next panel where `left` remain: panels as equal as can be, since one of a single vector runs at half
 // speed.
-OCELLUS_INLINE Index attention_panel(Index left) { return ceil_div(left, ceil_div(left, attention_tile_vectors)); }
+template <class T>
+OCELLUS_INLINE Index attention_panel(Index left) {
+  return ceil_div(left, ceil_div(left, attention_tile_vectors<T>));
+}
 
 template <class T>
 void attention_product(AttentionProduct<T> p) {
   constexpr Index width = vec<T>::size;
   const bool panels = p.ldb == 0;
   for (Index left = p.columns / width; left > 0;) {
-    const Index vectors = attention_panel(left);
+    const Index vectors = attention_panel<T>(left);
     if (panels) p.ldb = vectors * width;
     if (vectors == 1) attention_column<1>(p);
     if (vectors == 2) attention_column<2>(p);
-    if constexpr (attention_tile_vectors > 2) {
+    if constexpr (attention_tile_vectors<T> > 2) {
       if (vectors == 3) attention_column<3>(p);
       if (vectors == 4) attention_column<4>(p);
     }
@@ -114,11 +118,6 @@ void attention_product(AttentionProduct<T> p) {
   }
 }
 
-// Asks for n elements that are read or written soon: rows of a head lie too far apart for the processor to see them come.
-template <class T>
-OCELLUS_INLINE void fetch_row(const T* x, Index n) {
-  for (Index i = 0; i < n; i += Index{64} / static_cast<Index>(sizeof(T))) __builtin_prefetch(x + i);
-}
 inline constexpr Index fetch_ahead = 8;  // rows
 
 // x (rows, dim) to the panels of its transpose, (dim, rows rounded up to the vector width), block by block of rows. The
@@ -129,21 +128,13 @@ void pack_transposed(Index rows, Index block, Index dim, const T* x, Index ldx, 
   for (Index first = 0; first < rows; first += block) {
     const Index last = smaller(first + block, rows);
     for (Index j = first; j < last;) {
-      const Index panel = attention_panel(ceil_div(last - j, width)) * width;
+      const Index panel = attention_panel<T>(ceil_div(last - j, width)) * width;
       T* to = out + j * dim;
       for (Index i = 0; i < panel; i += width) {
         for (Index r = 0; r < width; ++r) fetch_row(x + smaller(j + i + r + fetch_ahead, rows - 1) * ldx, dim);
         for (Index d = 0; d < dim; d += width) {
-          const Index lanes = smaller(width, dim - d);
-          vec<T> square[static_cast<std::size_t>(width)];
-          OCELLUS_UNROLL for (Index r = 0; r < width; ++r) {
-            const T* from = x + smaller(j + i + r, last - 1) * ldx + d;
-            square[r] = lanes == width ? load(from) : load_n(from, lanes);
-          }
-          transpose_square<T>(square);
-          OCELLUS_UNROLL for (Index r = 0; r < width; ++r) {
-            if (r < lanes) store(to + (d + r) * panel + i, square[r]);
-          }
+          transpose_square<T>(last - j - i, smaller(width, dim - d), x + (j + i) * ldx + d, ldx, to + d * panel + i,
+                              panel);
         }
       }
       j += panel;

@@ -151,9 +151,6 @@ void tile_kernel(const Tile<T>& t) {
   vec<T> sum[std::size_t{R}][std::size_t{V}];
   OCELLUS_EACH_VECTOR sum[r][v] = vec<T>(T(0));
 
-  if (t.add) {  // C is far away by now
-    OCELLUS_EACH_VECTOR __builtin_prefetch(t.c + t.row(r) + v * w);
-  }
   const Index step = t.step;
   const Index length = t.length;
   const T* b = t.b;
@@ -275,16 +272,7 @@ void pack_panel(const Panels<T>& panels, Index panel, Index k, const T* b, Index
   constexpr Index w = vec<T>::size;
   for (Index j = 0; j < columns; j += w) {
     for (Index i = 0; i < k; i += w) {
-      const Index lanes = smaller(w, k - i);
-      vec<T> square[static_cast<std::size_t>(w)];
-      OCELLUS_UNROLL for (Index r = 0; r < w; ++r) {
-        const T* from = b + (n0 + j + r) * ldb + i;
-        square[r] = j + r >= columns ? vec<T>(T(0)) : lanes == w ? load<T>(from) : load_n(from, lanes);
-      }
-      transpose_square<T>(square);
-      OCELLUS_UNROLL for (Index r = 0; r < w; ++r) {
-        if (r < lanes) store<T>(to + (i + r) * width + j, square[r]);
-      }
+      transpose_square<T>(columns - j, smaller(w, k - i), b + (n0 + j) * ldb + i, ldb, to + i * width + j, width);
     }
   }
 }
@@ -331,10 +319,9 @@ Index block_rows(Index m, Index k) {
 // every panel.
 template <class T>
 void gather_rows(Index k, Index rows, const T* a, Index lda, T* packed, Index ld) {
-  constexpr Index ahead = 8;  // rows lie too far apart for the processor to see them come
+  constexpr Index ahead = 8;
   for (Index i = 0; i < k; ++i) {
-    const T* soon = a + smaller(i + ahead, k - 1) * lda;
-    for (Index j = 0; j < rows; j += Index{64} / static_cast<Index>(sizeof(T))) __builtin_prefetch(soon + j);
+    fetch_row(a + smaller(i + ahead, k - 1) * lda, rows);
     copy_row<T>(packed + i * ld, a + i * lda, rows);
   }
 }
@@ -371,7 +358,7 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1, con
       t.ldb = g.packed_b || g.copy_b ? vectors * vec<T>::size : g.ldb;
       t.b = g.packed_b ? g.packed_b + n0 * g.k + k0 * t.ldb : g.b + k0 * g.ldb + n0;
       if (g.copy_b) {
-        for (Index k = 0; k < t.length; ++k) copy_row<T>(panel_b + k * t.ldb, t.b + k * g.ldb, t.ldb);
+        gather_rows<T>(t.length, t.ldb, t.b, g.ldb, panel_b, t.ldb);
         t.b = panel_b;
       }
       t.bias = g.epilogue.bias ? g.epilogue.bias + n0 : nullptr;
@@ -384,6 +371,7 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1, con
         t.residual = g.epilogue.residual ? g.epilogue.residual + row * g.ldc + n0 : nullptr;
         t.a = g.transpose_a ? packed_a + (row - m0) : g.a + row * g.lda + k0;
         if (g.packed_b) t.fetch(next, t.length, i, tiles);
+        for (Index r = 0; t.add && r < rows[i]; ++r) fetch_row(t.c + r * t.ldc, t.columns);  // far away by now
         tile_kernels<T>.at[vectors - 1][rows[i] - 1](t);
         row += rows[i];
       }
@@ -399,9 +387,11 @@ void gemm_blocks(const GemmJob<T>& g) {
   Index row_blocks = ceil_div(g.m, block_rows<T>(g.m, g.k));
   const Index wanted = (g.transpose_a ? 4 : 8) * threads;
   Index panel_groups = threads == 1 ? 1 : smaller(panels, ceil_div(wanted, row_blocks));
-  if (threads > 1 && g.transpose_a) {  // each group packs its rows of A anew
-    panel_groups = smaller(panel_groups, larger(1, panels / 6));
-    row_blocks = larger(row_blocks, smaller(ceil_div(wanted, panel_groups), ceil_div(g.m, 48)));
+  if (threads > 1 && g.transpose_a) {  // each group packs its rows of A anew: rather more blocks than groups
+    const Index most_blocks = ceil_div(g.m, 48);
+    row_blocks = smaller(round_up(row_blocks, threads), most_blocks);
+    panel_groups = smaller(ceil_div(wanted, row_blocks), larger(1, panels / 6));
+    row_blocks = larger(row_blocks, smaller(ceil_div(wanted, panel_groups), most_blocks));
   }
   const Index pieces = row_blocks * panel_groups;
   const Index width = Panels<T>(g.n).width();
