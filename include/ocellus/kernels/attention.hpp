@@ -250,8 +250,8 @@ void attention(const Attention<T>& p) {
   });
 }
 
-// Query rows [first, last) of head h of problem b: writes their dq and sums their dk / ln 2 and dv (keys rounded up to 6,
-// padded dim); those that p does not want are left out.
+// Query rows [first, last) of head h of problem b: writes their dq and sums their dk / ln 2 and dv (keys rounded up to
+// 6, padded dim); those that p does not want are left out.
 template <class T>
 void attention_backward_rows(const AttentionBackward<T>& p, Index b, Index h, Index first, Index last, T* dk, T* dv) {
   constexpr Index width = vec<T>::size;
