@@ -1,6 +1,7 @@
-// Scaled dot-product attention without the score matrix (FlashAttention: Dao et al., 2022; Dao, 2023). Keys and values
-// of a head are packed once; a block of query rows then meets blocks of keys whose scores stay in the second-level
-// cache, with the running maximum and sum of the online softmax where there is more than one block.
+// Scaled dot-product attention without the score matrix (FlashAttention: Dao et al., 2022; Dao, 2023). A thread packs
+// keys and values of a head once; blocks of query rows then meet blocks of keys whose scores stay in the second-level
+// cache, with the running maximum and sum of the online softmax where there is more than one block. Scores are kept in
+// units of log 2, the factor in the packed queries, so that the softmax is a power of two.
 //
 // The gradient recomputes the probabilities from log_sum. A piece of work is a run of query rows of one head: it owns
 // its dq rows and sums its own dk and dv, which are then added run by run. The runs depend on the sizes alone, so any
@@ -14,322 +15,309 @@
 
 namespace ocellus::kernels::OCELLUS_ISA {
 
-inline constexpr int attention_tile_rows = 6;
-#if defined(OCELLUS_ISA_AVX512)
-inline constexpr int attention_tile_vectors = 4;  // 6 x 4 accumulators of 32 registers
-#else
-inline constexpr int attention_tile_vectors = 2;  // 6 x 2 of 16
-#endif
+inline constexpr int attention_tile_rows = 6;  // what rows are padded to
+template <class T>
+inline constexpr int attention_tile_vectors = OCELLUS_ISA_REGISTERS == 32 && std::is_same_v<T, float> ? 4 : 2;
 inline constexpr Index attention_rows = 48;  // query rows of a block
 // Keys of a block: a multiple of every vector width.
 inline constexpr Index attention_keys = 1024;
-inline constexpr Index attention_backward_keys =
-    576;  // holds two tiles of scores; a multiple of attention_tile_rows too
+inline constexpr Index attention_backward_keys = 576;  // holds two tiles of scores
+inline constexpr double log2_e = 1.44269504088896340736;
+inline constexpr double ln_2 = 0.69314718055994530942;
 
-// How element (r, k) of the left matrix and row k of the right one are reached.
+// c (rows x columns) = or += a (rows x depth) b (depth x columns). rows: a multiple of 6, columns: of the vector width;
+// all matrices are padded so.
 template <class T>
-struct AttentionLeft {
-  const T* p;
-  Index row, step;
+struct AttentionProduct {
+  Index rows, columns, depth;
+  const T* a;  // element (r, k) at a[r a_row + k a_step]
+  Index a_row, a_step;
+  const T* b;  // rows, or where ldb = 0 panels of up to attention_tile_vectors vectors, each (depth, panel width)
+  Index ldb;
+  T* c;
+  Index ldc;
+  bool add = false;  // onto what c holds
+  T* top = nullptr;  // (rows, vector width): raised to the largest score that a lane met
 };
 
-// c (6 x vectors · width) = or += a b. `add`: onto what c holds.
-template <int vectors, bool add, class T>
-OCELLUS_INLINE void attention_tile(Index depth, const AttentionLeft<T>& a, const T* b, Index ldb, T* c, Index ldc) {
+// The sums stay in registers: R x V of them.
+template <int R, int V, class T>
+OCELLUS_INLINE void attention_tile(const AttentionProduct<T>& p, Index row) {
   constexpr Index width = vec<T>::size;
-  vec<T> sum[attention_tile_rows][static_cast<std::size_t>(vectors)];
-  OCELLUS_UNROLL for (int r = 0; r < attention_tile_rows; ++r) {
-    OCELLUS_UNROLL for (int v = 0; v < vectors; ++v) {
-      if constexpr (add) {
-        sum[r][v] = load(c + r * ldc + v * width);
-      } else {
-        sum[r][v] = vec<T>(T(0));
-      }
+  T* c = p.c + row * p.ldc;
+  vec<T> sum[std::size_t{R}][std::size_t{V}];
+  OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
+    OCELLUS_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = vec<T>(T(0));
+  }
+  constexpr int half = R > attention_tile_rows ? R / 2 : R;  // two starting points: fewer multiples of the row length
+  const T* b = p.b;
+  const T* low = p.a + row * p.a_row;
+  const T* high = low + half * p.a_row;
+  for (Index k = 0; k < p.depth; ++k) {
+    vec<T> right[std::size_t{V}];
+    OCELLUS_UNROLL for (int v = 0; v < V; ++v) right[v] = load(b + v * width);
+    OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
+      const vec<T> left(r < half ? low[r * p.a_row] : high[(r - half) * p.a_row]);
+      OCELLUS_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = fma<T>(left, right[v], sum[r][v]);
+    }
+    low += p.a_step;
+    high += p.a_step;
+    b += p.ldb;
+  }
+  if (p.add) {
+    OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
+      OCELLUS_UNROLL for (int v = 0; v < V; ++v) sum[r][v] += load(c + r * p.ldc + v * width);
     }
   }
-  const T* row = a.p;
-  for (Index k = 0; k < depth; ++k) {
-    vec<T> right[static_cast<std::size_t>(vectors)];
-    OCELLUS_UNROLL for (int v = 0; v < vectors; ++v) right[v] = load(b + v * width);
-    OCELLUS_UNROLL for (int r = 0; r < attention_tile_rows; ++r) {
-      const vec<T> left(row[r * a.row]);
-      OCELLUS_UNROLL for (int v = 0; v < vectors; ++v) sum[r][v] = fma<T>(left, right[v], sum[r][v]);
-    }
-    row += a.step;
-    b += ldb;
+  OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
+    OCELLUS_UNROLL for (int v = 0; v < V; ++v) store(c + r * p.ldc + v * width, sum[r][v]);
   }
-  OCELLUS_UNROLL for (int r = 0; r < attention_tile_rows; ++r) {
-    OCELLUS_UNROLL for (int v = 0; v < vectors; ++v) store(c + r * ldc + v * width, sum[r][v]);
+  if (p.top) {
+    T* top = p.top + row * width;
+    OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
+      vec<T> most = load(top + r * width);
+      OCELLUS_UNROLL for (int v = 0; v < V; ++v) most = max<T>(sum[r][v], most);
+      store(top + r * width, most);
+    }
   }
 }
 
-template <int vectors, bool add, class T>
-[[gnu::noinline]] void attention_column(Index rows, Index depth, AttentionLeft<T> a, const T* b, Index ldb, T* c,
-                                        Index ldc) {
-  for (Index r = 0; r < rows; r += attention_tile_rows) {
-    attention_tile<vectors, add>(depth, a, b, ldb, c + r * ldc, ldc);
-    a.p += attention_tile_rows * a.row;
+template <int V, class T>
+[[gnu::noinline]] void attention_column(const AttentionProduct<T> p) {
+  constexpr int tall = 12;
+  Index row = 0;
+  if constexpr (V == 2 && attention_tile_vectors<T> == 4) {
+    for (; row + tall <= p.rows; row += tall) attention_tile<tall, V>(p, row);
   }
+  for (; row < p.rows; row += attention_tile_rows) attention_tile<attention_tile_rows, V>(p, row);
 }
 
 // Vectors of the next panel where `left` remain: panels as equal as can be, since one of a single vector runs at half
 // speed.
-OCELLUS_INLINE Index attention_panel(Index left) { return ceil_div(left, ceil_div(left, attention_tile_vectors)); }
+template <class T>
+OCELLUS_INLINE Index attention_panel(Index left) {
+  return ceil_div(left, ceil_div(left, attention_tile_vectors<T>));
+}
 
-// c (rows x columns) = or += a (rows x depth) b (depth x columns). rows: a multiple of 6, columns: of the vector width;
-// all matrices are padded so. ldb = 0: b lies in panels of up to attention_tile_vectors vectors, each (depth, panel
-// width).
-template <bool add, class T>
-void attention_product(Index rows, Index columns, Index depth, const AttentionLeft<T>& a, const T* b, Index ldb, T* c,
-                       Index ldc) {
+template <class T>
+void attention_product(AttentionProduct<T> p) {
   constexpr Index width = vec<T>::size;
-  for (Index j = 0; j < columns;) {
-    const Index vectors = attention_panel((columns - j) / width);
-    const T* right = ldb ? b + j : b + j * depth;
-    const Index stride = ldb ? ldb : vectors * width;
-    if (vectors == 1) attention_column<1, add>(rows, depth, a, right, stride, c + j, ldc);
-    if (vectors == 2) attention_column<2, add>(rows, depth, a, right, stride, c + j, ldc);
-    if constexpr (attention_tile_vectors > 2) {
-      if (vectors == 3) attention_column<3, add>(rows, depth, a, right, stride, c + j, ldc);
-      if (vectors == 4) attention_column<4, add>(rows, depth, a, right, stride, c + j, ldc);
+  const bool panels = p.ldb == 0;
+  for (Index left = p.columns / width; left > 0;) {
+    const Index vectors = attention_panel<T>(left);
+    if (panels) p.ldb = vectors * width;
+    if (vectors == 1) attention_column<1>(p);
+    if (vectors == 2) attention_column<2>(p);
+    if constexpr (attention_tile_vectors<T> > 2) {
+      if (vectors == 3) attention_column<3>(p);
+      if (vectors == 4) attention_column<4>(p);
     }
-    j += vectors * width;
+    left -= vectors;
+    p.b += panels ? vectors * width * p.depth : vectors * width;
+    p.c += vectors * width;
   }
 }
 
-// x (rows, dim) to the panels of its transpose, (dim, rows rounded up to the vector width), block by block of rows;
-// zeros fill up.
+inline constexpr Index fetch_ahead = 8;  // rows
+
+// x (rows, dim) to the panels of its transpose, (dim, rows rounded up to the vector width), block by block of rows. The
+// last row stands for those that fill up: a maximum over all is one over the true ones.
 template <class T>
 void pack_transposed(Index rows, Index block, Index dim, const T* x, Index ldx, T* out) {
   constexpr Index width = vec<T>::size;
   for (Index first = 0; first < rows; first += block) {
     const Index last = smaller(first + block, rows);
     for (Index j = first; j < last;) {
-      const Index panel = attention_panel(ceil_div(last - j, width)) * width;
+      const Index panel = attention_panel<T>(ceil_div(last - j, width)) * width;
       T* to = out + j * dim;
-      for (Index i = 0; i < panel; ++i) {
-        const T* from = x + (j + i) * ldx;
-        const bool inside = j + i < last;
-        for (Index d = 0; d < dim; ++d) to[d * panel + i] = inside ? from[d] : T(0);
+      for (Index i = 0; i < panel; i += width) {
+        for (Index r = 0; r < width; ++r) fetch_row(x + smaller(j + i + r + fetch_ahead, rows - 1) * ldx, dim);
+        for (Index d = 0; d < dim; d += width) {
+          transpose_square<T>(last - j - i, smaller(width, dim - d), x + (j + i) * ldx + d, ldx, to + d * panel + i,
+                              panel);
+        }
       }
       j += panel;
     }
   }
 }
 
-// x (rows, dim) to (padded_rows, ld) with zeros around it.
+// factor times x (rows, dim) to (padded_rows, ld) with zeros around it.
 template <class T>
-void pack_rows(Index rows, Index dim, const T* x, Index ldx, Index padded_rows, Index ld, T* out) {
+void pack_rows(Index rows, Index dim, const T* x, Index ldx, T factor, Index padded_rows, Index ld, T* out) {
+  const vec<T> scale(factor);
   for (Index r = 0; r < padded_rows; ++r) {
     T* to = out + r * ld;
     const Index valid = r < rows ? dim : 0;
     const T* from = x + r * ldx;
-    each_vector<T>(0, valid,
-                   [=](Index i, auto lanes) OCELLUS_INLINE_LAMBDA { store_n(to + i, load_n(from + i, lanes), lanes); });
+    fetch_row(x + smaller(r + fetch_ahead, rows - 1) * ldx, dim);
+    each_vector<T>(0, valid, [=](Index i, auto lanes) OCELLUS_INLINE_LAMBDA {
+      store_n(to + i, load_n(from + i, lanes) * scale, lanes);
+    });
     for (Index i = valid; i < ld; ++i) to[i] = 0;
   }
 }
 
-// Where a head starts: batch b, head h.
-struct AttentionHead {
-  Index b, h;
-};
 template <class T>
-OCELLUS_INLINE AttentionHead attention_head(const Attention<T>& p, Index index) {
-  return {index / p.heads, index % p.heads};
+OCELLUS_INLINE void scaled_row(Index n, const T* x, T factor, T* y) {
+  const vec<T> scale(factor);
+  each_vector<T>(0, n, [=](Index i, auto lanes) OCELLUS_INLINE_LAMBDA {
+    store_n(y + i, load_n(x + i, lanes) * scale, lanes);
+  });
 }
 
+// Elements between the rows of a tile of scores: off the multiples of 4096 bytes.
 template <class T>
-struct PackedHead {
-  T* keys_transposed;    // panels of (dim, keys)
-  T* values;             // (keys, padded dim)
-  T* values_transposed;  // backward: panels of (dim, keys)
-  T* keys;               // backward: (keys, padded dim)
-};
+OCELLUS_INLINE Index score_row(Index keys, Index block) {
+  return round_up(smaller(keys, block), vec<T>::size) + 2 * vec<T>::size;
+}
 
+// Query rows [first, last) of head h of problem b.
 template <class T>
-struct AttentionSizes {
-  Index dim;         // padded to the vector width
-  Index keys;        // padded likewise
-  Index key_blocks;  // of attention_keys
-  Index row_blocks;  // of attention_rows
-  Index score_ld;    // of a tile of scores; off the multiples of 4096 bytes
-};
-
-template <class T>
-AttentionSizes<T> attention_sizes(const Attention<T>& p) {
+void attention_head_rows(const Attention<T>& p, Index b, Index h, Index first, Index last) {
   constexpr Index width = vec<T>::size;
-  const Index block = round_up(smaller(p.keys, attention_keys), width);
-  return {round_up(p.dim, width), round_up(p.keys, width), ceil_div(p.keys, attention_keys),
-          ceil_div(p.queries, attention_rows), round_up(block, attention_tile_rows * width) + width};
-}
-
-// Query rows [first, first + rows) of one head.
-template <class T>
-void attention_block(const Attention<T>& p, const AttentionSizes<T>& z, const PackedHead<T>& packed, AttentionHead at,
-                     Index first, Index rows) {
-  const Index tiles = round_up(rows, attention_tile_rows);
+  const Index dim = round_up(p.dim, width);
+  const Index ld = score_row<T>(p.keys, attention_keys);
   Scratch scratch;
-  T* scores = scratch.take<T>(tiles * z.score_ld);
-  T* sum = scratch.take<T>(tiles * z.dim);  // Σ exp(score) v
+  T* keys_transposed = scratch.take<T>(round_up(p.keys, width) * p.dim);
+  T* values = scratch.take<T>(p.keys * dim);
+  T* q = scratch.take<T>(attention_rows * p.dim);
+  T* scores = scratch.take<T>(attention_rows * ld);
+  T* sum = scratch.take<T>(attention_rows * dim);    // Σ exp(score) v
+  T* tops = scratch.take<T>(attention_rows * width);  // largest score by lane
   T top[attention_rows];
   T total[attention_rows];
-  AttentionLeft<T> queries{p.q + at.b * p.batch_q + at.h * p.dim + first * p.row_q, p.row_q, 1};
-  if (tiles != rows) {
-    T* q = scratch.take<T>(tiles * p.dim);
-    pack_rows(rows, p.dim, queries.p, p.row_q, tiles, p.dim, q);
-    queries = {q, p.dim, 1};
-  }
+  pack_transposed(p.keys, attention_keys, p.dim, p.k + b * p.batch_k + h * p.dim, p.row_k, keys_transposed);
+  pack_rows(p.keys, p.dim, p.v + b * p.batch_v + h * p.dim, p.row_v, T(1), p.keys, dim, values);
 
-  for (Index block = 0; block < z.key_blocks; ++block) {
-    const Index first_key = block * attention_keys;
-    const Index keys = smaller(attention_keys, p.keys - first_key);
-    attention_product<false>(tiles, round_up(keys, vec<T>::size), p.dim, queries,
-                             packed.keys_transposed + first_key * p.dim, Index{0}, scores, z.score_ld);
-    for (Index r = 0; r < rows; ++r) {
-      T* row = scores + r * z.score_ld;
-      const T block_top = row_max(keys, row) * p.scale;
-      if (block == 0) {
-        top[r] = block_top;
-        total[r] = row_exp<true>(keys, row, p.scale, block_top, row);
-        continue;
+  for (Index start = first; start < last; start += attention_rows) {
+    const Index rows = smaller(attention_rows, last - start);
+    const Index tiles = round_up(rows, attention_tile_rows);
+    const T* queries = p.q + b * p.batch_q + h * p.dim + start * p.row_q;
+    T* y = p.y + b * p.batch_y + h * p.dim + start * p.row_y;
+    pack_rows(rows, p.dim, queries, p.row_q, static_cast<T>(log2_e * p.scale), tiles, p.dim, q);
+    for (Index i = 0; i < tiles * width; ++i) tops[i] = -static_cast<T>(HUGE_VAL);
+    for (Index key = 0; key < p.keys; key += attention_keys) {
+      const Index keys = smaller(attention_keys, p.keys - key);
+      attention_product<T>({tiles, round_up(keys, width), p.dim, q, p.dim, 1, keys_transposed + key * p.dim, 0, scores,
+                            ld, false, tops});
+      for (Index r = 0; r < rows; ++r) {
+        if (key == 0) {
+          fetch_row(y + r * p.row_y, p.dim);
+          if (start + attention_rows + r < last) fetch_row(queries + (attention_rows + r) * p.row_q, p.dim);
+        }
+        const T new_top = reduce_max<T>(load(tops + r * width));
+        const T part = row_exp2(keys, scores + r * ld, new_top);
+        if (key == 0) {
+          total[r] = part;
+        } else {
+          const T shrink = std::exp2(top[r] - new_top);
+          total[r] = total[r] * shrink + part;
+          scaled_row(dim, sum + r * dim, shrink, sum + r * dim);
+        }
+        top[r] = new_top;
       }
-      const T new_top = block_top > top[r] ? block_top : top[r];
-      const T shrink = std::exp(top[r] - new_top);
-      total[r] = total[r] * shrink + row_exp<true>(keys, row, p.scale, new_top, row);
-      top[r] = new_top;
-      const vec<T> factor(shrink);
-      for (Index i = 0; i < z.dim; i += vec<T>::size) store<T>(sum + r * z.dim + i, load(sum + r * z.dim + i) * factor);
+      attention_product<T>({tiles, dim, keys, scores, ld, 1, values + key * dim, dim, sum, dim, key > 0});
     }
-    const AttentionLeft<T> probabilities{scores, z.score_ld, 1};
-    const T* values = packed.values + first_key * z.dim;
-    if (block == 0) {
-      attention_product<false>(tiles, z.dim, keys, probabilities, values, z.dim, sum, z.dim);
-    } else {
-      attention_product<true>(tiles, z.dim, keys, probabilities, values, z.dim, sum, z.dim);
+    for (Index r = 0; r < rows; ++r) scaled_row(p.dim, sum + r * dim, T(1) / total[r], y + r * p.row_y);
+    if (p.log_sum) {
+      T* log_sum = p.log_sum + (b * p.heads + h) * p.queries + start;
+      each_vector<T>(0, rows, [&](Index i, auto lanes) OCELLUS_INLINE_LAMBDA {
+        store_n(log_sum + i, fma<T>(load_n(top + i, lanes), T(ln_2), log<T>(load_n(total + i, lanes))), lanes);
+      });
     }
-  }
-  for (Index r = 0; r < rows; ++r) {
-    T* y = p.y + at.b * p.batch_y + at.h * p.dim + (first + r) * p.row_y;
-    const T* from = sum + r * z.dim;
-    const vec<T> scale(T(1) / total[r]);
-    each_vector<T>(0, p.dim, [=](Index i, auto lanes) OCELLUS_INLINE_LAMBDA {
-      store_n(y + i, load_n(from + i, lanes) * scale, lanes);
-    });
-    if (p.log_sum) p.log_sum[(at.b * p.heads + at.h) * p.queries + first + r] = top[r] + std::log(total[r]);
   }
 }
 
-inline constexpr Index attention_memory = Index{1} << 24;  // elements of packed heads held at a time
+// Calls f(piece) for every piece on the pool, or on this thread alone where there is little to compute.
+template <class F>
+OCELLUS_INLINE void attention_pieces(Index pieces, Index multiply_adds, F&& f) {
+  if (multiply_adds >= 65536) return for_pieces(pieces, f);
+  for (Index piece = 0; piece < pieces; ++piece) f(piece);
+}
 
 template <class T>
 void attention(const Attention<T>& p) {
   if (p.dim == 0 || p.queries == 0 || p.keys == 0) return;
-  const AttentionSizes<T> z = attention_sizes(p);
   const Index heads = p.batch * p.heads;
-  const Index transposed_size = z.keys * p.dim;
-  const Index head_size = transposed_size + z.keys * z.dim;
-  const Index group = larger(1, smaller(heads, attention_memory / head_size));
-  Scratch scratch;
-  T* memory = scratch.take<T>(group * head_size);
-  const auto packed_head = [=](Index i) {
-    T* at = memory + i * head_size;
-    return PackedHead<T>{at, at + transposed_size, nullptr, nullptr};
-  };
-  for (Index from = 0; from < heads; from += group) {
-    const Index count = smaller(group, heads - from);
-    parallel_for(count, ceil_div(cheap_grain, head_size), [&](Index begin, Index end) {
-      for (Index i = begin; i < end; ++i) {
-        const AttentionHead at = attention_head(p, from + i);
-        const PackedHead<T> packed = packed_head(i);
-        pack_transposed(p.keys, attention_keys, p.dim, p.k + at.b * p.batch_k + at.h * p.dim, p.row_k,
-                        packed.keys_transposed);
-        pack_rows(p.keys, p.dim, p.v + at.b * p.batch_v + at.h * p.dim, p.row_v, p.keys, z.dim, packed.values);
-      }
-    });
-    const Index cost = attention_rows * p.keys * (p.dim / 8 + 1);
-    parallel_for(count * z.row_blocks, ceil_div(cheap_grain, cost), [&](Index begin, Index end) {
-      for (Index i = begin; i < end; ++i) {
-        const Index first = i % z.row_blocks * attention_rows;
-        attention_block(p, z, packed_head(i / z.row_blocks), attention_head(p, from + i / z.row_blocks), first,
-                        smaller(attention_rows, p.queries - first));
-      }
-    });
-  }
+  const Index blocks = ceil_div(p.queries, attention_rows);
+  const Index parts = smaller(ceil_div(4 * num_threads(), heads), blocks);  // of a head, each packs its keys again
+  attention_pieces(heads * parts, heads * p.queries * p.keys * p.dim, [&](Index piece) {
+    const Index head = piece / parts;
+    const Index part = piece % parts;
+    attention_head_rows(p, head / p.heads, head % p.heads, blocks * part / parts * attention_rows,
+                        smaller(blocks * (part + 1) / parts * attention_rows, p.queries));
+  });
 }
 
-// Query rows [first, last) of one head: writes their dq, adds to dk and dv (keys rounded up to 6, padded dim); those that
-// p does not want are left out.
+// Query rows [first, last) of head h of problem b: writes their dq and sums their dk / ln 2 and dv (keys rounded up to
+// 6, padded dim); those that p does not want are left out.
 template <class T>
-void attention_backward_rows(const AttentionBackward<T>& p, const AttentionSizes<T>& z, const PackedHead<T>& packed,
-                             AttentionHead at, Index first, Index last, T* dk, T* dv) {
-  const Attention<T>& f = p.forward;
+void attention_backward_rows(const AttentionBackward<T>& p, Index b, Index h, Index first, Index last, T* dk, T* dv) {
   constexpr Index width = vec<T>::size;
-  const Index score_ld = round_up(smaller(f.keys, attention_backward_keys), attention_tile_rows * width) + width;
+  const Attention<T>& f = p.forward;
+  const Index dim = round_up(f.dim, width);
+  const Index ld = score_row<T>(f.keys, attention_backward_keys);
+  const Index at_k = b * f.batch_k + h * f.dim;
   Scratch scratch;
-  const Index most_rows = round_up(attention_rows, attention_tile_rows);
-  T* q = scratch.take<T>(most_rows * z.dim);
-  T* dy = scratch.take<T>(most_rows * z.dim);
-  T* dq = scratch.take<T>(most_rows * z.dim);
-  T* probability = scratch.take<T>(most_rows * score_ld);
-  T* gradient = scratch.take<T>(most_rows * score_ld);
-  T dot[attention_rows];  // Σ dy y
-  const vec<T> scale(f.scale);
+  T* keys_transposed = scratch.take<T>(round_up(f.keys, width) * f.dim);
+  T* values_transposed = scratch.take<T>(round_up(f.keys, width) * f.dim);
+  T* key_rows = scratch.take<T>(f.keys * dim);
+  T* q = scratch.take<T>(attention_rows * dim);
+  T* dy = scratch.take<T>(attention_rows * dim);
+  T* dq = scratch.take<T>(attention_rows * dim);
+  T* probability = scratch.take<T>(attention_rows * ld);
+  T* gradient = scratch.take<T>(attention_rows * ld);
+  pack_transposed(f.keys, attention_backward_keys, f.dim, f.k + at_k, f.row_k, keys_transposed);
+  pack_transposed(f.keys, attention_backward_keys, f.dim, f.v + b * f.batch_v + h * f.dim, f.row_v, values_transposed);
+  pack_rows(f.keys, f.dim, f.k + at_k, f.row_k, f.scale, f.keys, dim, key_rows);
+
   for (Index start = first; start < last; start += attention_rows) {
     const Index rows = smaller(attention_rows, last - start);
     const Index tiles = round_up(rows, attention_tile_rows);
-    const Index at_y = at.b * f.batch_y + at.h * f.dim + start * f.row_y;
-    const Index at_q = at.b * f.batch_q + at.h * f.dim + start * f.row_q;
-    pack_rows(rows, f.dim, f.q + at_q, f.row_q, tiles, z.dim, q);
-    pack_rows(rows, f.dim, p.dy + at_y, f.row_y, tiles, z.dim, dy);
+    const Index at_y = b * f.batch_y + h * f.dim + start * f.row_y;
+    const Index at_q = b * f.batch_q + h * f.dim + start * f.row_q;
+    const T* log_sum = f.log_sum + (b * f.heads + h) * f.queries + start;
+    pack_rows(rows, f.dim, f.q + at_q, f.row_q, static_cast<T>(log2_e * f.scale), tiles, dim, q);
+    pack_rows(rows, f.dim, p.dy + at_y, f.row_y, T(1), tiles, dim, dy);
+    T dot[attention_rows];  // Σ dy y
     for (Index r = 0; r < rows; ++r) {
-      const T* g = dy + r * z.dim;
+      const T* g = dy + r * dim;
       const T* y = f.y + at_y + r * f.row_y;
       dot[r] = row_sum<T>(f.dim, [=](Index i, auto lanes)
                                      OCELLUS_INLINE_LAMBDA { return load_n(g + i, lanes) * load_n(y + i, lanes); });
     }
-    for (Index i = 0; i < tiles * z.dim; ++i) dq[i] = 0;
-    const T* log_sum = f.log_sum + (at.b * f.heads + at.h) * f.queries + start;
-
     for (Index key = 0; key < f.keys; key += attention_backward_keys) {
       const Index keys = smaller(attention_backward_keys, f.keys - key);
       const Index padded = round_up(keys, width);
-      attention_product<false>(tiles, padded, f.dim, AttentionLeft<T>{q, z.dim, 1},
-                               packed.keys_transposed + key * f.dim, Index{0}, probability, score_ld);
-      attention_product<false>(tiles, padded, f.dim, AttentionLeft<T>{dy, z.dim, 1},
-                               packed.values_transposed + key * f.dim, Index{0}, gradient, score_ld);
+      const Index key_tiles = round_up(keys, attention_tile_rows);
+      attention_product<T>({tiles, padded, f.dim, q, dim, 1, keys_transposed + key * f.dim, 0, probability, ld});
+      attention_product<T>({tiles, padded, f.dim, dy, dim, 1, values_transposed + key * f.dim, 0, gradient, ld});
       for (Index r = 0; r < rows; ++r) {
-        T* score = probability + r * score_ld;
-        T* g = gradient + r * score_ld;
-        const vec<T> shift(-log_sum[r]);
+        if (key == 0) {
+          fetch_row(p.dq + at_q + r * f.row_q, f.dim);
+          if (start + attention_rows + r < last) {
+            fetch_row(f.q + at_q + (attention_rows + r) * f.row_q, f.dim);
+            fetch_row(p.dy + at_y + (attention_rows + r) * f.row_y, f.dim);
+            fetch_row(f.y + at_y + (attention_rows + r) * f.row_y, f.dim);
+          }
+        }
+        T* score = probability + r * ld;
+        T* g = gradient + r * ld;
+        const vec<T> shift(static_cast<T>(log2_e * log_sum[r]));
         const vec<T> rest(dot[r]);
         for (Index i = 0; i < padded; i += width) {
-          const vec<T> e = exp<T>(fma<T>(load(score + i), scale, shift));
+          const vec<T> e = exp2<T>(load(score + i) - shift);
           store<T>(score + i, e);
           store<T>(g + i, e * (load(g + i) - rest));
         }
       }
-      if (p.dq) {
-        attention_product<true>(tiles, z.dim, keys, AttentionLeft<T>{gradient, score_ld, 1}, packed.keys + key * z.dim,
-                                z.dim, dq, z.dim);
-      }
-      const Index key_tiles = round_up(keys, attention_tile_rows);
-      if (p.dv) {
-        attention_product<true>(key_tiles, z.dim, rows, AttentionLeft<T>{probability, 1, score_ld}, dy, z.dim,
-                                dv + key * z.dim, z.dim);
-      }
-      if (p.dk) {
-        attention_product<true>(key_tiles, z.dim, rows, AttentionLeft<T>{gradient, 1, score_ld}, q, z.dim,
-                                dk + key * z.dim, z.dim);
-      }
+      if (p.dq) attention_product<T>({tiles, dim, keys, gradient, ld, 1, key_rows + key * dim, dim, dq, dim, key > 0});
+      const bool add = start > first;
+      if (p.dv) attention_product<T>({key_tiles, dim, rows, probability, 1, ld, dy, dim, dv + key * dim, dim, add});
+      if (p.dk) attention_product<T>({key_tiles, dim, rows, gradient, 1, ld, q, dim, dk + key * dim, dim, add});
     }
-    for (Index r = 0; p.dq && r < rows; ++r) {
-      T* out = p.dq + at_q + r * f.row_q;
-      const T* from = dq + r * z.dim;
-      each_vector<T>(0, f.dim, [=](Index i, auto lanes) OCELLUS_INLINE_LAMBDA {
-        store_n(out + i, load_n(from + i, lanes) * scale, lanes);
-      });
-    }
+    for (Index r = 0; p.dq && r < rows; ++r) scaled_row(f.dim, dq + r * dim, T(1), p.dq + at_q + r * f.row_q);
   }
 }
 
@@ -342,70 +330,65 @@ OCELLUS_INLINE Index attention_run(const Attention<T>& p) {
   return round_up(larger(ceil_div(p.queries, wanted), shortest), attention_rows);
 }
 
+inline constexpr Index attention_memory = Index{1} << 24;  // elements of all runs' dk and dv held at a time
+
 template <class T>
 void attention_backward(const AttentionBackward<T>& p) {
   const Attention<T>& f = p.forward;
   if (f.dim == 0 || f.queries == 0 || f.keys == 0) return;
-  const AttentionSizes<T> z = attention_sizes(f);
+  const Index dim = round_up(f.dim, vec<T>::size);
   const Index heads = f.batch * f.heads;
   const Index run = attention_run(f);
   const Index runs = ceil_div(f.queries, run);
-  const Index transposed_size = z.keys * f.dim;
-  const Index row_size = z.keys * z.dim;
-  const Index partial_size = round_up(f.keys, attention_tile_rows) * z.dim;  // dk or dv of a run
-  const Index head_size = 2 * transposed_size + row_size + runs * 2 * partial_size;
+  const Index partial_size = round_up(f.keys, attention_tile_rows) * dim;  // dk or dv of a run
+  const auto run_rows = [&](Index head, Index i, T* partial) {
+    attention_backward_rows(p, head / f.heads, head % f.heads, i * run, smaller((i + 1) * run, f.queries), partial,
+                            partial + partial_size);
+  };
+  // dk and dv of keys [begin, end) of a head from those of its runs.
+  const auto finish = [&](Index head, Index begin, Index end, const T* partial) {
+    const Index b = head / f.heads, h = head % f.heads;
+    const auto sum_runs = [=](const T* first, T factor, T* out) {
+      each_vector<T>(0, f.dim, [=](Index c, auto lanes) OCELLUS_INLINE_LAMBDA {
+        vec<T> sum(T(0));
+        for (Index r = 0; r < runs; ++r) sum += load_n(first + r * 2 * partial_size + c, lanes);
+        store_n(out + c, sum * vec<T>(factor), lanes);
+      });
+    };
+    for (Index key = begin; key < end; ++key) {
+      const Index soon = smaller(key + fetch_ahead, end - 1);
+      if (p.dk) fetch_row(p.dk + b * f.batch_k + h * f.dim + soon * f.row_k, f.dim);
+      if (p.dv) fetch_row(p.dv + b * f.batch_v + h * f.dim + soon * f.row_v, f.dim);
+      const T* first = partial + key * dim;
+      if (p.dk) sum_runs(first, static_cast<T>(ln_2), p.dk + b * f.batch_k + h * f.dim + key * f.row_k);
+      if (p.dv) sum_runs(first + partial_size, T(1), p.dv + b * f.batch_v + h * f.dim + key * f.row_v);
+    }
+  };
+
+  const Index cost = heads * f.queries * f.keys * f.dim;
+  if (runs == 1) {
+    attention_pieces(heads, cost, [&](Index head) {
+      Scratch scratch;
+      T* partial = scratch.take<T>(2 * partial_size);
+      run_rows(head, 0, partial);
+      finish(head, 0, f.keys, partial);
+    });
+    return;
+  }
+  const Index head_size = runs * 2 * partial_size;
   const Index group = larger(1, smaller(heads, attention_memory / head_size));
   Scratch scratch;
   T* memory = scratch.take<T>(group * head_size);
-  const auto packed_head = [=](Index i) {
-    T* at = memory + i * head_size;
-    return PackedHead<T>{at, nullptr, at + transposed_size, at + 2 * transposed_size};
-  };
-  const auto partial = [=](Index i, Index r) {
-    return memory + i * head_size + 2 * transposed_size + row_size + r * 2 * partial_size;
-  };
-
   for (Index from = 0; from < heads; from += group) {
     const Index count = smaller(group, heads - from);
-    parallel_for(count, ceil_div(cheap_grain, head_size), [&](Index begin, Index end) {
-      for (Index i = begin; i < end; ++i) {
-        const AttentionHead at = attention_head(f, from + i);
-        const PackedHead<T> packed = packed_head(i);
-        const T* k = f.k + at.b * f.batch_k + at.h * f.dim;
-        pack_transposed(f.keys, attention_backward_keys, f.dim, k, f.row_k, packed.keys_transposed);
-        pack_transposed(f.keys, attention_backward_keys, f.dim, f.v + at.b * f.batch_v + at.h * f.dim, f.row_v,
-                        packed.values_transposed);
-        pack_rows(f.keys, f.dim, k, f.row_k, f.keys, z.dim, packed.keys);
-      }
+    attention_pieces(count * runs, cost, [&](Index i) {
+      run_rows(from + i / runs, i % runs, memory + i / runs * head_size + i % runs * 2 * partial_size);
     });
-    const Index cost = smaller(run, f.queries) * f.keys * (f.dim / 4 + 1);
-    parallel_for(count * runs, ceil_div(cheap_grain, cost), [&](Index begin, Index end) {
-      for (Index i = begin; i < end; ++i) {
-        const Index head = i / runs;
-        const Index first = i % runs * run;
-        T* dk = partial(head, i % runs);
-        T* dv = dk + partial_size;
-        for (Index j = 0; j < 2 * partial_size; ++j) dk[j] = 0;
-        attention_backward_rows(p, z, packed_head(head), attention_head(f, from + head), first,
-                                smaller(first + run, f.queries), dk, dv);
-      }
-    });
-    parallel_for(count * f.keys, ceil_div(cheap_grain, 2 * runs * z.dim), [&](Index begin, Index end) {
-      for (Index i = begin; i < end; ++i) {
-        const Index head = i / f.keys;
-        const Index key = i % f.keys;
-        const AttentionHead at = attention_head(f, from + head);
-        const auto sum_runs = [=](const T* first, T scale, T* out) {
-          each_vector<T>(0, f.dim, [=](Index c, auto lanes) OCELLUS_INLINE_LAMBDA {
-            vec<T> sum(T(0));
-            for (Index r = 0; r < runs; ++r) sum += load_n(first + r * 2 * partial_size + c, lanes);
-            store_n(out + c, sum * vec<T>(scale), lanes);
-          });
-        };
-        const T* first = partial(head, 0) + key * z.dim;
-        if (p.dk) sum_runs(first, f.scale, p.dk + at.b * f.batch_k + at.h * f.dim + key * f.row_k);
-        if (p.dv) sum_runs(first + partial_size, T(1), p.dv + at.b * f.batch_v + at.h * f.dim + key * f.row_v);
-      }
+    constexpr Index slice = 32;  // keys
+    const Index slices = ceil_div(f.keys, slice);
+    attention_pieces(count * slices, cost, [&](Index i) {
+      const Index first = i % slices * slice;
+      finish(from + i / slices, first, smaller(first + slice, f.keys), memory + i / slices * head_size);
     });
   }
 }

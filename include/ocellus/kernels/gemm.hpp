@@ -257,15 +257,10 @@ void pack_panel(const Panels<T>& panels, Index panel, Index k, const T* b, Index
     }
     return;
   }
-  constexpr Index block = 16;  // of k: a cache line of each source row
-  for (Index k0 = 0; k0 < k; k0 += block) {
-    const Index k1 = smaller(k, k0 + block);
-    for (Index j = 0; j < columns; ++j) {
-      const T* from = b + (n0 + j) * ldb;
-      for (Index i = k0; i < k1; ++i) to[i * width + j] = from[i];
-    }
-    for (Index i = k0; i < k1; ++i) {
-      for (Index j = columns; j < width; ++j) to[i * width + j] = T(0);
+  constexpr Index w = vec<T>::size;
+  for (Index j = 0; j < columns; j += w) {
+    for (Index i = 0; i < k; i += w) {
+      transpose_square<T>(columns - j, smaller(w, k - i), b + (n0 + j) * ldb + i, ldb, to + i * width + j, width);
     }
   }
 }
@@ -308,14 +303,14 @@ Index block_rows(Index m, Index k) {
   return larger(96, smaller(192, elements / depth));
 }
 
-// The tiles' rows of a transposed A, (k, rows), one tile after the other: [tile][k][row]. A tile would otherwise touch a
-// cache line, and where rows are long a page, for each k, and again for every panel.
+// Rows of a transposed A, (k, rows), put close together: a tile would otherwise touch a page for each k, and again for
+// every panel.
 template <class T>
-void pack_tiles(Index k, const T* a, Index lda, const EvenCut& cut, Index tiles, T* packed) {
-  for (Index tile = 0; tile < tiles; ++tile) {
-    const Index rows = cut[tile];
-    for (Index i = 0; i < k; ++i, packed += rows) copy_row<T>(packed, a + i * lda, rows);
-    a += rows;
+void gather_rows(Index k, Index rows, const T* a, Index lda, T* packed, Index ld) {
+  constexpr Index ahead = 8;
+  for (Index i = 0; i < k; ++i) {
+    fetch_row(a + smaller(i + ahead, k - 1) * lda, rows);
+    copy_row<T>(packed + i * ld, a + i * lda, rows);
   }
 }
 
@@ -326,16 +321,14 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1, con
   const Panels<T> panels(g.n);
   const Index most_k = g.transpose_a ? 512 : 768;
   const Index blocks = larger(1, ceil_div(g.k, most_k));
-  const bool pack_a = g.transpose_a && p1 - p0 > 3;  // fewer panels do not pay for it
   const Index longest = smaller(g.k, most_k);
   Scratch scratch;
-  T* const packed_a = pack_a ? scratch.take<T>((m1 - m0) * longest) : nullptr;
+  const Index packed_ld = round_up(m1 - m0, 2 * vec<T>::size) + vec<T>::size;  // off the powers of two
+  T* const packed_a = g.transpose_a ? scratch.take<T>(packed_ld * longest) : nullptr;
   T* const panel_b = g.copy_b ? scratch.take<T>(panels.width() * longest) : nullptr;
-  // Narrow panels could take more rows, but all panels read the same packed tiles.
-  const Index packed_tiles = ceil_div(m1 - m0, Tiling<T>::rows(static_cast<int>(panels.vectors)));
   Tile<T> t;
   t.lda = g.transpose_a ? 1 : g.lda;
-  t.step = g.transpose_a ? g.lda : 1;
+  t.step = g.transpose_a ? packed_ld : 1;
   t.ldc = g.ldc;
   t.before = g.epilogue.before;
   t.after = g.epilogue.after;
@@ -345,7 +338,7 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1, con
     t.length = k1 - k0;
     t.add = g.accumulate || block > 0;
     t.last = !g.accumulate && block + 1 == blocks;
-    if (pack_a) pack_tiles<T>(t.length, g.a + m0 + k0 * g.lda, g.lda, EvenCut(m1 - m0, packed_tiles), packed_tiles, packed_a);
+    if (g.transpose_a) gather_rows<T>(t.length, m1 - m0, g.a + m0 + k0 * g.lda, g.lda, packed_a, packed_ld);
     for (Index p = p0; p < p1; ++p) {
       const Index n0 = p * panels.width();
       const Index vectors = panels.vectors_of(p);
@@ -353,24 +346,20 @@ void gemm_block(const GemmJob<T>& g, Index m0, Index m1, Index p0, Index p1, con
       t.ldb = g.packed_b || g.copy_b ? vectors * vec<T>::size : g.ldb;
       t.b = g.packed_b ? g.packed_b + n0 * g.k + k0 * t.ldb : g.b + k0 * g.ldb + n0;
       if (g.copy_b) {
-        for (Index k = 0; k < t.length; ++k) copy_row<T>(panel_b + k * t.ldb, t.b + k * g.ldb, t.ldb);
+        gather_rows<T>(t.length, t.ldb, t.b, g.ldb, panel_b, t.ldb);
         t.b = panel_b;
       }
       t.bias = g.epilogue.bias ? g.epilogue.bias + n0 : nullptr;
-      const Index tiles = pack_a ? packed_tiles : ceil_div(m1 - m0, Tiling<T>::rows(static_cast<int>(vectors)));
+      const Index tiles = ceil_div(m1 - m0, Tiling<T>::rows(static_cast<int>(vectors)));
       const EvenCut rows(m1 - m0, tiles);
       const T* next = p + 1 < p1 ? t.b + panels.width() * g.k : then;
       Index row = m0;
       for (Index i = 0; i < tiles; ++i) {
         t.c = g.c + row * g.ldc + n0;
         t.residual = g.epilogue.residual ? g.epilogue.residual + row * g.ldc + n0 : nullptr;
-        if (pack_a) {
-          t.a = packed_a + (row - m0) * t.length;
-          t.step = rows[i];
-        } else {
-          t.a = g.a + row * t.lda + k0 * t.step;
-        }
+        t.a = g.transpose_a ? packed_a + (row - m0) : g.a + row * g.lda + k0;
         if (g.packed_b) t.fetch(next, t.length, i, tiles);
+        for (Index r = 0; t.add && r < rows[i]; ++r) fetch_row(t.c + r * t.ldc, t.columns);  // far away by now
         tile_kernels<T>.at[vectors - 1][rows[i] - 1](t);
         row += rows[i];
       }
@@ -383,9 +372,15 @@ template <class T>
 void gemm_blocks(const GemmJob<T>& g) {
   const Index panels = Panels<T>(g.n).count;
   const Index threads = g.m * g.n * g.k < 65536 ? 1 : num_threads();
-  const Index row_blocks = ceil_div(g.m, block_rows<T>(g.m, g.k));
-  const Index wanted = (g.transpose_a ? 4 : 8) * threads;  // each group packs its rows of a transposed A anew
-  const Index panel_groups = threads == 1 ? 1 : smaller(panels, ceil_div(wanted, row_blocks));
+  Index row_blocks = ceil_div(g.m, block_rows<T>(g.m, g.k));
+  const Index wanted = (g.transpose_a ? 4 : 8) * threads;
+  Index panel_groups = threads == 1 ? 1 : smaller(panels, ceil_div(wanted, row_blocks));
+  if (threads > 1 && g.transpose_a) {  // each group packs its rows of A anew: rather more blocks than groups
+    const Index most_blocks = ceil_div(g.m, 48);
+    row_blocks = smaller(round_up(row_blocks, threads), most_blocks);
+    panel_groups = smaller(ceil_div(wanted, row_blocks), larger(1, panels / 6));
+    row_blocks = larger(row_blocks, smaller(ceil_div(wanted, panel_groups), most_blocks));
+  }
   const Index pieces = row_blocks * panel_groups;
   const Index width = Panels<T>(g.n).width();
   const auto block = [&](Index piece) {

@@ -342,6 +342,50 @@ template <class T>
 OCELLUS_INLINE T reduce_max(vec<T> x) {
   return fold_lanes<T>(x, [](const auto& a, const auto& b) OCELLUS_INLINE_LAMBDA { return a > b ? a : b; });
 }
+// Asks for n elements that are read or written soon: rows lie too far apart for the processor to see them come.
+template <class T>
+OCELLUS_INLINE void fetch_row(const T* x, Index n) {
+  for (Index i = 0; i < n; i += Index{64} / static_cast<Index>(sizeof(T))) __builtin_prefetch(x + i);
+}
+
+// A square of vectors transposed in registers: round s = 1, 2, 4... swaps the off-diagonal quarters of blocks of 2 s by
+// 2 s.
+template <int s, class V, int... I>
+OCELLUS_INLINE void transpose_rounds(V* x, std::integer_sequence<int, I...> numbers) {
+  constexpr int lanes = static_cast<int>(sizeof...(I));
+  OCELLUS_UNROLL for (int r = 0; r < lanes; ++r) {
+    if ((r & s) != 0) continue;
+    const V a = x[r];
+    const V b = x[r + s];
+    x[r] = __builtin_shufflevector(a, b, (I & s ? lanes + I - s : I)...);
+    x[r + s] = __builtin_shufflevector(a, b, (I & s ? lanes + I : I + s)...);
+  }
+  if constexpr (2 * s < lanes) transpose_rounds<2 * s>(x, numbers);
+}
+
+// to[j ldo + i] = from[i ldx + j] for a vector of i and the first `columns` (at most a vector) of j. The last of `rows`
+// stands for those that are missing.
+template <class T>
+[[gnu::noinline]] void transpose_square(Index rows, Index columns, const T* from, Index ldx, T* to, Index ldo) {
+  constexpr int lanes = static_cast<int>(vec<T>::size);
+  if constexpr (std::is_same_v<T, float>) {
+    typedef T plain __attribute__((vector_size(sizeof(T) * vec<T>::size)));
+    plain x[std::size_t{lanes}];
+    OCELLUS_UNROLL for (int r = 0; r < lanes; ++r) {
+      const T* row = from + smaller(r, rows - 1) * ldx;
+      x[r] = (plain)(columns == lanes ? load(row) : load_n(row, columns)).r;
+    }
+    transpose_rounds<1>(x, std::make_integer_sequence<int, lanes>{});
+    OCELLUS_UNROLL for (int r = 0; r < lanes; ++r) {
+      if (r < columns) store<T>(to + r * ldo, typename vec<T>::raw{(typename vec<T>::reg)x[r]});
+    }
+  } else {  // nobody tunes it
+    for (Index i = 0; i < lanes; ++i) {
+      for (Index j = 0; j < columns; ++j) to[j * ldo + i] = from[smaller(i, rows - 1) * ldx + j];
+    }
+  }
+}
+
 // Signed integers as wide as T, lane by lane the bits of a vector.
 template <class T>
 struct bits_of {
