@@ -19,7 +19,7 @@ struct MeanDeviation {
 // Mean and 1 / sqrt(variance + eps) of R neighbouring rows that the first pass leaves in the cache; several, because the
 // sums over lanes of one have to wait for each other.
 template <int R, class T>
-OCELLUS_INLINE void row_statistics(Index n, const T* x, T eps, MeanDeviation<T> (&s)[R]) {
+OCELLUS_INLINE void row_statistics(Index n, const T* x, T eps, MeanDeviation<T> (&s)[std::size_t{R}]) {
   constexpr Index width = vec<T>::size;
   constexpr std::size_t rows{R};
   const T count = static_cast<T>(n);
@@ -74,8 +74,8 @@ OCELLUS_INLINE void layer_norm_rows(const LayerNorm<T>& p, Index row) {
   const Index n = p.channels;
   const T* weight = p.weight;
   const T* bias = p.bias;
-  MeanDeviation<T> s[R];
-  row_statistics(n, p.x + row * n, p.eps, s);
+  MeanDeviation<T> s[std::size_t{R}];
+  row_statistics<R>(n, p.x + row * n, p.eps, s);
   for (int r = 0; r < R; ++r) {
     const T* x = p.x + (row + r) * n;
     T* y = p.y + (row + r) * n;

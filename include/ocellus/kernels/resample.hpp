@@ -72,8 +72,9 @@ template <int Taps, class T>
 OCELLUS_INLINE void resample_sum(Index n, Index taps, const Index* from, const T* weight, const T* x, Index step,
                                  const T* residual, T* y) {
   constexpr Index width = vec<T>::size;
-  vec<T> w[Taps > 0 ? Taps : 1];
-  const T* in[Taps > 0 ? Taps : 1];
+  constexpr std::size_t held{Taps > 0 ? Taps : 1};
+  vec<T> w[held];
+  const T* in[held];
   for (int t = 0; t < Taps; ++t) {
     w[t] = vec<T>(weight[t]);
     in[t] = x + from[t] * step;
