@@ -27,9 +27,10 @@ struct Spec {
 };
 
 // Memory aligned to a cache line, or somebody else's that `owner` keeps alive, or none at all (a symbolic value of a trace).
+// large_pages: for what is read from one end to the other; the system is asked for pages of 2 MiB where it has them.
 class Storage {
  public:
-  enum class Kind : std::uint8_t { allocated, symbolic };
+  enum class Kind : std::uint8_t { allocated, large_pages, symbolic };
 
   Storage(std::size_t bytes, Kind kind);
   Storage(void* data, std::size_t bytes, std::shared_ptr<const void> owner);
@@ -50,7 +51,7 @@ class Storage {
   std::size_t bytes_ = 0;
   std::uint32_t version_ = 0;
   bool symbolic_ = false;
-  bool owned_ = false;
+  std::size_t alignment_ = 0;  // of memory of our own, else 0
   std::shared_ptr<const void> owner_;
 };
 
@@ -193,21 +194,29 @@ BasicTensor<To> convert(const AnyTensor& x) {
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_CORE)
 #include <new>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <ocellus/core/error.hpp>
 
 namespace ocellus {
 
 OCELLUS_FN Storage::Storage(std::size_t bytes, Kind kind) : bytes_(bytes), symbolic_(kind == Kind::symbolic) {
   if (symbolic_) return;
-  data_ = ::operator new(std::max<std::size_t>(bytes, 64), std::align_val_t{64});
-  owned_ = true;
+  constexpr std::size_t large_page = std::size_t{1} << 21;
+  alignment_ = kind == Kind::large_pages && bytes >= large_page ? large_page : 64;
+  data_ = ::operator new(std::max<std::size_t>(bytes, 64), std::align_val_t{alignment_});
+#if defined(__linux__)
+  if (alignment_ == large_page) madvise(data_, bytes / large_page * large_page, MADV_HUGEPAGE);  // a wish: it may be refused
+#endif
 }
 
 OCELLUS_FN Storage::Storage(void* data, std::size_t bytes, std::shared_ptr<const void> owner)
     : data_(data), bytes_(bytes), owner_(std::move(owner)) {}
 
 OCELLUS_FN Storage::~Storage() {
-  if (owned_) ::operator delete(data_, std::align_val_t{64});
+  if (alignment_ > 0) ::operator delete(data_, std::align_val_t{alignment_});
 }
 
 [[gnu::noinline]] OCELLUS_FN AnyTensor::AnyTensor(const AnyTensor& other)

@@ -76,6 +76,7 @@ class Plan {
 
  private:
   void pack_constants(const PrecisionPolicy& policy);
+  void gather_packed(std::size_t first);
   void place();
   void bind_inputs(std::span<const AnyTensor> inputs, Workspace& w) const;
   // Runs node i, or its whole group if it is the last of one. Adds the times to profile where that is not null.
@@ -149,6 +150,7 @@ OCELLUS_FN void Plan::pack_constants(const PrecisionPolicy& policy) {
     int made;
   };
   std::vector<Packed> packed;
+  const std::size_t unpacked = graph_.values.size();
   for (std::size_t k = 0; k < graph_.nodes.size(); ++k) {
     Node& n = graph_.nodes[k];
     const auto pack = n.op.info().pack;
@@ -188,6 +190,25 @@ OCELLUS_FN void Plan::pack_constants(const PrecisionPolicy& policy) {
   }
   for (std::size_t v = 0; v < read.size(); ++v) {
     if (!read[v] && graph_.values[v].constant()) graph_.values[v].handle = AnyTensor();
+  }
+  gather_packed(unpacked);
+}
+
+// Moves the packed constants, values from `first` on, behind each other into large pages: a run reads all of them once, and
+// with small pages it would wait for address translations more than for the memory.
+OCELLUS_FN void Plan::gather_packed(std::size_t first) {
+  const auto bytes = [&](const Value& v) { return v.handle.storage()->bytes(); };
+  const auto room = [&](const Value& v) { return (bytes(v) + 64 + 63) / 64 * 64; };  // vector loads may run over the end
+  std::size_t size = 0;
+  for (std::size_t v = first; v < graph_.values.size(); ++v) size += room(graph_.values[v]);
+  const auto pool = std::make_shared<Storage>(size, Storage::Kind::large_pages);
+  auto* to = static_cast<char*>(pool->data());
+  for (std::size_t v = first; v < graph_.values.size(); ++v) {
+    Value& value = graph_.values[v];
+    const std::size_t count = bytes(value), next = room(value);
+    std::memcpy(to, value.handle.raw(), count);
+    value.handle = AnyTensor::borrow({Shape{static_cast<Index>(count)}, DType::u8}, to, pool).packed_as(value.spec);
+    to += next;
   }
 }
 

@@ -219,6 +219,102 @@ void conv_pack(const ConvShape& s, const T* weight, T* packed) {
   if (!found) direct_pack<T>(s, weight, packed);
 }
 
+// Taps [t0, t1) of the windows of output pixels [m0, m1), one group's channels, as rows of `ld` filled up with zeros.
+template <class T>
+void window_rows(const ConvShape& s, const T* x, Index group, Index t0, Index t1, Index m0, Index m1, T* rows,
+                 Index ld) {
+  const Index in = s.channels / s.groups;
+  const bool contiguous = s.groups == 1 && s.dilation.w == 1;
+  Pixel p(m0, s.out_height, s.out_width);
+  for (Index m = m0; m < m1; ++m, rows += ld, p.step()) {
+    T* to = rows;
+    const Index left = p.x * s.stride.w - s.padding.w;
+    Index i = t0 / s.kernel.w;
+    Index tap = t0 - i * s.kernel.w;
+    for (Index t = t0; t < t1;) {
+      const Index y = p.y * s.stride.h - s.padding.h + i * s.dilation.h;
+      const Index run = contiguous ? smaller(s.kernel.w - tap, t1 - t) : 1;  // taps to take at once
+      const Index start = left + tap * s.dilation.w;
+      const bool inside = y >= 0 && y < s.height;
+      const Index begin = inside ? smaller(run, larger(0, -start)) : run;
+      const Index end = inside ? larger(begin, smaller(run, s.width - start)) : run;
+      const Index from = ((p.image * s.height + y) * s.width + start) * s.channels + group * in;
+      if (begin > 0) zero_row<T>(to, begin * in);
+      if (begin < end) copy_row<T>(to + begin * in, x + (from + begin * in), (end - begin) * in);
+      if (end < run) zero_row<T>(to + end * in, (run - end) * in);
+      to += run * in;
+      t += run;
+      tap += run;
+      if (tap == s.kernel.w) {
+        tap = 0;
+        ++i;
+      }
+    }
+    if (to < rows + ld) zero_row<T>(to, rows + ld - to);
+  }
+}
+
+// Windows whose rows are short (a first layer): they are copied side by side, a block at a time, and multiplied as the
+// rows of A. A tile that reads them in place has a pointer a row to look up again every few multiply-adds.
+template <class T>
+void conv_short_rows(const ConvShape& s, const T* x, const T* packed, T* y, const Epilogue<T>& e) {
+  constexpr Index block = 48;  // pixels; whole tiles of 6 and of 8
+  constexpr Index w = vec<T>::size;
+  const Index length = s.kernel.w * s.channels;
+  const Index pitch = s.width * s.channels;
+  GemmJob<T> job;
+  job.n = s.out_channels;
+  job.k = s.kernel.h * length;
+  job.lda = round_up(job.k, 4);
+  job.packed_b = packed;
+  job.ldc = s.out_channels;
+  const Index pixels = s.batch * s.out_height * s.out_width;
+  // Outputs of a row whose windows lie inside.
+  const Index inner_begin = ceil_div(s.padding.w, s.stride.w);
+  const Index inner_end = (s.width + s.padding.w - s.kernel.w) / s.stride.w + 1;
+  parallel_for(ceil_div(pixels, block), ceil_div(65536, larger(1, block * job.n * job.k)), [&](Index from, Index to) {
+    Scratch scratch;
+    T* rows = scratch.take<T>(block * job.lda + w);
+    for (Index piece = from; piece < to; ++piece) {
+      const Index m0 = piece * block;
+      const Index m1 = smaller(pixels, m0 + block);
+      Pixel p(m0, s.out_height, s.out_width);
+      T* row = rows;
+      for (Index m = m0; m < m1;) {
+        const Index top = p.y * s.stride.h - s.padding.h;
+        const Index run = smaller(m1 - m, s.out_width - p.x);  // pixels left of this output row
+        const bool inside = top >= 0 && top + s.kernel.h <= s.height && p.x >= inner_begin && p.x < inner_end;
+        const Index count = inside ? smaller(run, inner_end - p.x) : 1;
+        if (inside) {
+          const T* window = x + ((p.image * s.height + top) * s.width + p.x * s.stride.w - s.padding.w) * s.channels;
+          for (Index i = 0; i < count; ++i, row += job.lda, window += s.stride.w * s.channels) {
+            T* to_row = row;
+            for (Index h = 0; h < s.kernel.h; ++h, to_row += length) {
+              const T* from_row = window + h * pitch;
+              Index j = 0;
+              for (; j + w < length; j += w) store<T>(to_row + j, load<T>(from_row + j));
+              store<T>(to_row + j, load_n(from_row + j, length - j));  // what it writes too far is written again
+            }
+          }
+        } else {
+          window_rows<T>(s, x, 0, 0, s.kernel.h * s.kernel.w, m, m + 1, row, job.lda);
+          row += job.lda;
+        }
+        m += count;
+        p.x += count - 1;
+        p.step();
+      }
+      GemmJob<T> part = job;
+      part.m = m1 - m0;
+      part.a = rows;
+      part.c = y + m0 * job.ldc;
+      part.epilogue = e;
+      if (e.residual) part.epilogue.residual = e.residual + m0 * job.ldc;
+      gemm_block<T>(part, 0, part.m, 0, Panels<T>(job.n).count);
+    }
+  });
+}
+
 template <class T>
 void conv(const Conv<T>& c) {
   const ConvShape& s = c.shape;
@@ -262,6 +358,10 @@ void conv(const Conv<T>& c) {
     job.packed = own;
   }
   const Index in = s.channels / s.groups;
+  if (s.groups == 1 && s.dilation == Size2(1) && s.kernel.w * in <= 16 && s.kernel.h <= 16) {
+    conv_short_rows<T>(s, c.x, job.packed, c.y, c.epilogue);
+    return;
+  }
   job.packed_stride = gemm_packed_size<T>(job.n, s.kernel.h * s.kernel.w * in);
   const T* x = c.x;
   const auto output = [&](const Pixel& p) OCELLUS_INLINE_LAMBDA {
@@ -396,41 +496,6 @@ void conv_backward_input(const ConvShape& s, const T* weight, const T* dy, T* dx
       };
       indirect<T>(job, fill, output);
     }
-  }
-}
-
-// Taps [t0, t1) of the windows of output pixels [m0, m1), one group's channels, as rows of `ld` filled up with zeros.
-template <class T>
-void window_rows(const ConvShape& s, const T* x, Index group, Index t0, Index t1, Index m0, Index m1, T* rows,
-                 Index ld) {
-  const Index in = s.channels / s.groups;
-  const bool contiguous = s.groups == 1 && s.dilation.w == 1;
-  Pixel p(m0, s.out_height, s.out_width);
-  for (Index m = m0; m < m1; ++m, rows += ld, p.step()) {
-    T* to = rows;
-    const Index left = p.x * s.stride.w - s.padding.w;
-    Index i = t0 / s.kernel.w;
-    Index tap = t0 - i * s.kernel.w;
-    for (Index t = t0; t < t1;) {
-      const Index y = p.y * s.stride.h - s.padding.h + i * s.dilation.h;
-      const Index run = contiguous ? smaller(s.kernel.w - tap, t1 - t) : 1;  // taps to take at once
-      const Index start = left + tap * s.dilation.w;
-      const bool inside = y >= 0 && y < s.height;
-      const Index begin = inside ? smaller(run, larger(0, -start)) : run;
-      const Index end = inside ? larger(begin, smaller(run, s.width - start)) : run;
-      const Index from = ((p.image * s.height + y) * s.width + start) * s.channels + group * in;
-      if (begin > 0) zero_row<T>(to, begin * in);
-      if (begin < end) copy_row<T>(to + begin * in, x + (from + begin * in), (end - begin) * in);
-      if (end < run) zero_row<T>(to + end * in, (run - end) * in);
-      to += run * in;
-      t += run;
-      tap += run;
-      if (tap == s.kernel.w) {
-        tap = 0;
-        ++i;
-      }
-    }
-    if (to < rows + ld) zero_row<T>(to, rows + ld - to);
   }
 }
 

@@ -16,51 +16,81 @@ struct MeanDeviation {
   T correction;  // what rounding left out of the mean
 };
 
-// Mean and 1 / sqrt(variance + eps) of one row that the first pass leaves in the cache.
-template <class T>
-OCELLUS_INLINE MeanDeviation<T> row_statistics(Index n, const T* x, T eps) {
+// Mean and 1 / sqrt(variance + eps) of R neighbouring rows that the first pass leaves in the cache; several, because the
+// sums over lanes of one have to wait for each other.
+template <int R, class T>
+OCELLUS_INLINE void row_statistics(Index n, const T* x, T eps, MeanDeviation<T> (&s)[std::size_t{R}]) {
   constexpr Index width = vec<T>::size;
-  vec<T> a(T(0));
-  vec<T> b(T(0));
+  constexpr std::size_t rows{R};
+  const T count = static_cast<T>(n);
+  vec<T> a[rows], b[rows], first[rows], second[rows], centre[rows];
+  OCELLUS_UNROLL for (int r = 0; r < R; ++r) a[r] = b[r] = vec<T>(T(0));
   Index i = 0;
   for (; i + 2 * width <= n; i += 2 * width) {
-    a += load(x + i);
-    b += load(x + i + width);
+    OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
+      a[r] += load(x + r * n + i);
+      b[r] += load(x + r * n + i + width);
+    }
   }
   if (i + width <= n) {
-    a += load(x + i);
-    i += width;
-  }
-  if (i < n) b += load_n(x + i, n - i);
-  const T count = static_cast<T>(n);
-  const T mean = reduce_add<T>(a + b) / count;
-  const vec<T> centre(mean);
-  vec<T> first(T(0));
-  vec<T> second(T(0));
-  a = vec<T>(T(0));
-  b = vec<T>(T(0));
-  for (i = 0; i + 2 * width <= n; i += 2 * width) {
-    const vec<T> u = load(x + i) - centre;
-    const vec<T> v = load(x + i + width) - centre;
-    first += u;
-    second += v;
-    a = fma<T>(u, u, a);
-    b = fma<T>(v, v, b);
-  }
-  if (i + width <= n) {
-    const vec<T> u = load(x + i) - centre;
-    first += u;
-    a = fma<T>(u, u, a);
+    OCELLUS_UNROLL for (int r = 0; r < R; ++r) a[r] += load(x + r * n + i);
     i += width;
   }
   if (i < n) {
-    const vec<T> v = first_lanes<T>(n - i, load_n(x + i, n - i) - centre, T(0));
-    second += v;
-    b = fma<T>(v, v, b);
+    OCELLUS_UNROLL for (int r = 0; r < R; ++r) b[r] += load_n(x + r * n + i, n - i);
   }
-  const T correction = reduce_add<T>(first + second) / count;
-  const T variance = reduce_add<T>(a + b) / count - correction * correction;
-  return {mean, T(1) / std::sqrt(variance + eps), correction};
+  OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
+    s[r].mean = reduce_add<T>(a[r] + b[r]) / count;
+    centre[r] = vec<T>(s[r].mean);
+    a[r] = b[r] = first[r] = second[r] = vec<T>(T(0));
+  }
+  const auto add = [&](vec<T> x_r, vec<T>& sum, vec<T>& squares) OCELLUS_INLINE_LAMBDA {
+    sum += x_r;
+    squares = fma<T>(x_r, x_r, squares);
+  };
+  for (i = 0; i + 2 * width <= n; i += 2 * width) {
+    OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
+      add(load(x + r * n + i) - centre[r], first[r], a[r]);
+      add(load(x + r * n + i + width) - centre[r], second[r], b[r]);
+    }
+  }
+  if (i + width <= n) {
+    OCELLUS_UNROLL for (int r = 0; r < R; ++r) add(load(x + r * n + i) - centre[r], first[r], a[r]);
+    i += width;
+  }
+  if (i < n) {
+    OCELLUS_UNROLL for (int r = 0; r < R; ++r)
+      add(first_lanes<T>(n - i, load_n(x + r * n + i, n - i) - centre[r], T(0)), second[r], b[r]);
+  }
+  OCELLUS_UNROLL for (int r = 0; r < R; ++r) {
+    s[r].correction = reduce_add<T>(first[r] + second[r]) / count;
+    const T variance = reduce_add<T>(a[r] + b[r]) / count - s[r].correction * s[r].correction;
+    s[r].rstd = T(1) / std::sqrt(variance + eps);
+  }
+}
+
+template <int R, class T>
+OCELLUS_INLINE void layer_norm_rows(const LayerNorm<T>& p, Index row) {
+  const Index n = p.channels;
+  const T* weight = p.weight;
+  const T* bias = p.bias;
+  MeanDeviation<T> s[std::size_t{R}];
+  row_statistics<R>(n, p.x + row * n, p.eps, s);
+  for (int r = 0; r < R; ++r) {
+    const T* x = p.x + (row + r) * n;
+    T* y = p.y + (row + r) * n;
+    if (p.mean) p.mean[row + r] = s[r].mean + s[r].correction;
+    if (p.rstd) p.rstd[row + r] = s[r].rstd;
+    const vec<T> centre(s[r].mean);
+    const vec<T> scale(s[r].rstd);
+    const vec<T> offset(-s[r].correction * s[r].rstd);
+    each_vector<T>(0, n, [=](Index i, auto lanes) OCELLUS_INLINE_LAMBDA {
+      vec<T> v = fma<T>(load_n(x + i, lanes) - centre, scale, offset);
+      if (weight) v *= load_n(weight + i, lanes);
+      if (bias) v += load_n(bias + i, lanes);
+      store_n(y + i, v, lanes);
+    });
+  }
 }
 
 template <class T>
@@ -68,24 +98,9 @@ void layer_norm(const LayerNorm<T>& p) {
   const Index n = p.channels;
   if (n == 0) return;
   parallel_for(p.rows, ceil_div(cheap_grain, n), [&](Index begin, Index end) {
-    const T* weight = p.weight;
-    const T* bias = p.bias;
-    for (Index r = begin; r < end; ++r) {
-      const T* x = p.x + r * n;
-      T* y = p.y + r * n;
-      const MeanDeviation<T> s = row_statistics(n, x, p.eps);
-      if (p.mean) p.mean[r] = s.mean + s.correction;
-      if (p.rstd) p.rstd[r] = s.rstd;
-      const vec<T> centre(s.mean);
-      const vec<T> scale(s.rstd);
-      const vec<T> offset(-s.correction * s.rstd);
-      each_vector<T>(0, n, [=](Index i, auto lanes) OCELLUS_INLINE_LAMBDA {
-        vec<T> v = fma<T>(load_n(x + i, lanes) - centre, scale, offset);
-        if (weight) v *= load_n(weight + i, lanes);
-        if (bias) v += load_n(bias + i, lanes);
-        store_n(y + i, v, lanes);
-      });
-    }
+    Index r = begin;
+    for (; r + 4 <= end; r += 4) layer_norm_rows<4>(p, r);
+    for (; r < end; ++r) layer_norm_rows<1>(p, r);
   });
 }
 

@@ -67,27 +67,45 @@ ResampleTaps<T> transposed_taps(const ResampleAxis& axis, Scratch& scratch) {
   return {axis.out, axis.in, first, from, weight};
 }
 
-// y[i] = Σ over taps t of weight[t] x[from[t] * step + i] for i in [0, n), plus the residual.
-template <class T>
-OCELLUS_INLINE void resample_combine(Index n, Index taps, const Index* from, const T* weight, const T* x, Index step,
-                                     const T* residual, T* y) {
+// y[i] = Σ over taps t of weight[t] x[from[t] * step + i] for i in [0, n), plus the residual. Taps > 0: as many.
+template <int Taps, class T>
+OCELLUS_INLINE void resample_sum(Index n, Index taps, const Index* from, const T* weight, const T* x, Index step,
+                                 const T* residual, T* y) {
   constexpr Index width = vec<T>::size;
+  constexpr std::size_t held{Taps > 0 ? Taps : 1};
+  vec<T> w[held];
+  const T* in[held];
+  for (int t = 0; t < Taps; ++t) {
+    w[t] = vec<T>(weight[t]);
+    in[t] = x + from[t] * step;
+  }
+  const auto sum = [&](Index i, vec<T> all, auto lanes) OCELLUS_INLINE_LAMBDA {
+    if constexpr (Taps > 0) {
+      OCELLUS_UNROLL for (int t = 0; t < Taps; ++t) all = fma<T>(w[t], load_n(in[t] + i, lanes), all);
+    } else {
+      for (Index t = 0; t < taps; ++t) all = fma<T>(vec<T>(weight[t]), load_n(x + from[t] * step + i, lanes), all);
+    }
+    return all;
+  };
   Index i = 0;
   for (; i + 4 * width <= n; i += 4 * width) {
-    vec<T> sum[4];
-    for (int u = 0; u < 4; ++u) sum[u] = residual ? load(residual + i + u * width) : vec<T>(T(0));
-    for (Index t = 0; t < taps; ++t) {
-      const T* in = x + from[t] * step + i;
-      const vec<T> w(weight[t]);
-      for (int u = 0; u < 4; ++u) sum[u] = fma<T>(w, load(in + u * width), sum[u]);
+    OCELLUS_UNROLL for (int u = 0; u < 4; ++u) {
+      const Index at = i + u * width;
+      store(y + at, sum(at, residual ? load(residual + at) : vec<T>(T(0)), WholeVector{}));
     }
-    for (int u = 0; u < 4; ++u) store(y + i + u * width, sum[u]);
   }
   each_vector<T>(i, n, [=](Index j, auto lanes) OCELLUS_INLINE_LAMBDA {
-    vec<T> sum = residual ? load_n(residual + j, lanes) : vec<T>(T(0));
-    for (Index t = 0; t < taps; ++t) sum = fma<T>(vec<T>(weight[t]), load_n(x + from[t] * step + j, lanes), sum);
-    store_n(y + j, sum, lanes);
+    store_n(y + j, sum(j, residual ? load_n(residual + j, lanes) : vec<T>(T(0)), lanes), lanes);
   });
+}
+template <class T>
+[[gnu::noinline]] void resample_combine(Index n, Index taps, const Index* from, const T* weight, const T* x, Index step,
+                                        const T* residual, T* y) {
+  if (taps == 2) {
+    resample_sum<2>(n, taps, from, weight, x, step, residual, y);
+  } else {
+    resample_sum<0>(n, taps, from, weight, x, step, residual, y);
+  }
 }
 
 template <class T>

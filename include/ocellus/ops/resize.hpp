@@ -65,8 +65,9 @@ struct Resize {
     if (out.first % size.w != 0 || out.last % size.w != 0 || first / size.h != last / size.h) return {};
     if (i == 1) return out;
     Scratch frame;
-    const kernels::ResampleAxis vertical = axis(x[1], size.h, scale_h, frame);
-    const Index begin = vertical.start[first % size.h], end = vertical.start[last % size.h] + vertical.taps;
+    const Index top_row = first % size.h, count = last - first + 1;
+    const kernels::ResampleAxis vertical = axis(x[1], size.h, scale_h, top_row, count, frame);
+    const Index begin = vertical.start[0], end = vertical.start[count - 1] + vertical.taps;
     const Index top = first / size.h * x[1];
     return {(top + begin) * x[2], (top + end) * x[2]};
   }
@@ -78,18 +79,16 @@ struct Resize {
     kernels::Resample<T> k;
     k.batch = x[0];
     k.channels = x[3];
-    k.vertical = axis(x[1], size.h, scale_h, frame);
-    k.horizontal = axis(x[2], size.w, scale_w, frame);
+    const bool whole = rows.size() == x[0] * size.h * size.w;
+    const Index first = rows.first / size.w;
+    k.vertical = axis(x[1], size.h, scale_h, whole ? 0 : first % size.h, whole ? size.h : rows.size() / size.w, frame);
+    k.horizontal = axis(x[2], size.w, scale_w, 0, size.w, frame);
     k.x = r.in[0];
     k.residual = r.in[1].row<const T>(rows.first);
     k.y = r.out[0].row<T>(rows.first);
-    if (rows.size() != x[0] * size.h * size.w) {
-      const Index first = rows.first / size.w;
+    if (!whole) {
       k.batch = 1;
       k.x += first / size.h * x[1] * x[2] * x[3];
-      k.vertical.start += first % size.h;
-      k.vertical.weight += first % size.h * k.vertical.taps;
-      k.vertical.out = rows.size() / size.w;
     }
     kernels::table<T>().resample(k);
   }
@@ -105,8 +104,8 @@ struct Resize {
     kernels::ResampleBackward<T> k;
     k.batch = x[0];
     k.channels = x[3];
-    k.vertical = axis(x[1], size.h, scale_h, frame);
-    k.horizontal = axis(x[2], size.w, scale_w, frame);
+    k.vertical = axis(x[1], size.h, scale_h, 0, size.h, frame);
+    k.horizontal = axis(x[2], size.w, scale_w, 0, size.w, frame);
     k.dy = dy;
     k.dx = dx;
     kernels::table<T>().resample_backward(k);
@@ -126,22 +125,23 @@ struct Resize {
     return x < 2 ? ((a * x - 5 * a) * x + 8 * a) * x - 4 * a : 0;
   }
 
-  kernels::ResampleAxis axis(Index in, Index out, double scale, Scratch& frame) const {
+  // Outputs [first, first + count) of an axis.
+  kernels::ResampleAxis axis(Index in, Index out, double scale, Index first, Index count, Scratch& frame) const {
     // Input pixels per output pixel.
     double step = scale != 0 ? 1 / scale : static_cast<double>(in) / static_cast<double>(out);
     if (align_corners) step = out > 1 ? static_cast<double>(in - 1) / static_cast<double>(out - 1) : 0;
-    return antialias ? wide_axis(in, out, step, frame) : narrow_axis(in, out, step, frame);
+    return antialias ? wide_axis(in, step, first, count, frame) : narrow_axis(in, step, first, count, frame);
   }
 
   // Interpolation between neighbours. Taps that fall outside count for the border pixel, so no window leaves the axis.
-  kernels::ResampleAxis narrow_axis(Index in, Index out, double step, Scratch& frame) const {
+  kernels::ResampleAxis narrow_axis(Index in, double step, Index begin, Index out, Scratch& frame) const {
     const Index reach = mode == ResizeMode::nearest ? 1 : (mode == ResizeMode::bilinear ? 2 : 4);
     const Index taps = std::min(reach, in);
     Index* start = frame.take<Index>(out);
     double* weight = frame.take<double>(out * taps);
     for (Index i = 0; i < out; ++i) {
       double w[4] = {1, 0, 0, 0};
-      const Index first = mode == ResizeMode::nearest ? nearest(i, in, step) : neighbours(i, step, w);
+      const Index first = mode == ResizeMode::nearest ? nearest(begin + i, in, step) : neighbours(begin + i, step, w);
       start[i] = std::clamp<Index>(first, 0, in - taps);
       std::fill_n(weight + i * taps, taps, 0.0);
       for (Index j = 0; j < reach; ++j) weight[i * taps + std::clamp<Index>(first + j, 0, in - 1) - start[i]] += w[j];
@@ -158,25 +158,27 @@ struct Resize {
   Index neighbours(Index i, double step, double* w) const {
     const double at = static_cast<double>(i);
     const double x = align_corners ? at * step : (at + 0.5) * step - 0.5;
-    const double low = std::floor(x), t = x - low;
+    Index low = static_cast<Index>(x);  // ⌊x⌋; std::floor is a call where the baseline has no instruction for it
+    if (x < static_cast<double>(low)) --low;
+    const double t = x - static_cast<double>(low);
     if (mode == ResizeMode::bilinear) {
       w[0] = 1 - t;
       w[1] = t;
-      return static_cast<Index>(low);
+      return low;
     }
     for (int j = 0; j < 4; ++j) w[j] = cubic(t + 1 - j, -0.75);
-    return static_cast<Index>(low) - 1;
+    return low - 1;
   }
 
   // The filter stretched over all input pixels that an output pixel covers, its weights scaled to sum to one.
-  kernels::ResampleAxis wide_axis(Index in, Index out, double step, Scratch& frame) const {
+  kernels::ResampleAxis wide_axis(Index in, double step, Index from, Index out, Scratch& frame) const {
     const double stretch = std::max(step, 1.0);
     const double support = (mode == ResizeMode::bilinear ? 1 : 2) * stretch;
     const Index taps = std::min(static_cast<Index>(std::ceil(support)) * 2 + 1, in);
     Index* start = frame.take<Index>(out);
     double* weight = frame.take<double>(out * taps);
     for (Index i = 0; i < out; ++i) {
-      const double center = (static_cast<double>(i) + 0.5) * step;  // also with align_corners, as PyTorch has it
+      const double center = (static_cast<double>(from + i) + 0.5) * step;  // also with align_corners, as PyTorch has it
       const Index begin = std::clamp<Index>(static_cast<Index>(center - support + 0.5), 0, in);
       const Index end = std::clamp<Index>(static_cast<Index>(center + support + 0.5), 0, in);
       start[i] = std::min(begin, in - taps);
