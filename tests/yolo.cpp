@@ -10,6 +10,7 @@
 #include <ocellus/io/json.hpp>
 #include <ocellus/models/zoo.hpp>
 #include <ocellus/models/yolo.hpp>
+#include <ocellus/ops/elementwise.hpp>
 #include <ocellus/ops/reduce.hpp>
 #include <ocellus/autograd/backward.hpp>
 #include <ocellus/testing/gradcheck.hpp>
