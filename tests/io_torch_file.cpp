@@ -326,6 +326,15 @@ TEST_CASE("tensors share the storage where they can") {
   CHECK(text_of(tensors.at("wide")) == row + row + row);
 }
 
+TEST_CASE("strides that are never taken may be anything; storages of a GPU are storages") {
+  const std::string storage = "(" + pickled("storage") + global("torch.cuda", "FloatStorage") + pickled("0") +
+                              pickled("cuda:0") + pickled(4) + "tQ";
+  const std::string tensor = global("torch._utils", "_rebuild_tensor") + "(" + storage + pickled(0) +
+                             pickled_sizes({2, 1}) + "(" + pickled(2) + "\x8a\x08" + little(INT64_MAX) + "ttR";
+  const NamedTensors tensors = read(torch_archive(program(pickled_dictionary({{"w", tensor}})), {{"0", four_floats}}));
+  CHECK(text_of(tensors.at("w")) == little(1.0f) + little(3.0f));
+}
+
 TEST_CASE("objects are labels: how a class was reached makes no difference, and nothing runs") {
   const std::string tensor = pickled_tensor(pickled_storage("0", 4), 0, {4}, {1});
   for (const std::string& make :

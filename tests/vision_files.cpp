@@ -21,6 +21,8 @@
 #include <ocellus/vision/geometry.hpp>
 #include <ocellus/vision/image_file.hpp>
 
+#include "io_support.hpp"
+
 using namespace ocellus;
 
 namespace {
@@ -363,6 +365,22 @@ TEST_CASE("BMP: bottom-up and top-down, colours and palettes") {
   CHECK(contains(refusal(bmp(2, INT32_MIN, 24, {}, rows24)), "Limits::image_side"));
   CHECK(contains(refusal(bmp(2, 2, 16, {}, rows24)), "16 bits"));
   CHECK(contains(refusal(bmp(2, 2, 8, Data(4 * 300, 0), rows24)), "300 colours"));
+}
+
+TEST_CASE("the size of a picture is known without decoding it") {
+  const io_test::TemporaryFolder folder;
+  const auto size_of = [&](const Data& data) {
+    return read_image_size(folder.write("picture", {reinterpret_cast<const char*>(data.data()), data.size()}));
+  };
+  const Data rows24 = {1, 2, 3, 4, 5, 6, 0, 0, 7, 8, 9, 10, 11, 12, 0, 0};
+  const Data samples[] = {bmp(2, -2, 24, {}, rows24),
+                          load(pictures + "exif/Landscape_1.jpg"),
+                          load(pictures + "exif/Landscape_6.jpg"),
+                          load(pictures + "jpeg/jpg-progressive.jpg"),
+                          load(pictures + "jpeg/grayscale_16x24_sampling2x2.jpg"),
+                          encode_png(Image({3, 5}, 1))};
+  for (const Data& data : samples) CHECK(size_of(data) == decode_image(data).size());
+  CHECK_THROWS_AS(size_of({1, 2, 3}), FileError);
 }
 
 TEST_CASE("limits are checked before anything is decoded, bombs end early") {

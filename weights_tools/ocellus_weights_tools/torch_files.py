@@ -30,6 +30,7 @@ class Block(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
         self.act = nn.SiLU()
         self.scale = nn.Parameter(torch.randn(channels))
+        self.scale.note = "an attribute"
         self.register_parameter("nothing", None)
         self.register_buffer("grid", torch.randn(2, channels))
         self.register_buffer("cache", torch.randn(3), persistent=False)

@@ -21,14 +21,12 @@ import torch
 MAX_DEPTH = 64
 MAX_TENSORS = 1_000_000
 
-# What may be called, beside the element types and storages of torch.
+# What may be called; storages are torch.load's own business.
 CALLABLE = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("builtins", "set"): builtins.set,
     ("builtins", "frozenset"): builtins.frozenset,
     ("torch", "Size"): torch.Size,
-    ("torch", "Tensor"): torch.Tensor,
-    ("torch.nn.parameter", "Parameter"): torch.nn.Parameter,
     ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
@@ -130,7 +128,7 @@ class _Unpickler(pickle.Unpickler):
         if f"{module}.{name}" in UNNEEDED:
             return _unneeded
         found = getattr(torch, name, None) if module == "torch" else None
-        if isinstance(found, torch.dtype) or (isinstance(found, type) and name.endswith("Storage")):
+        if isinstance(found, torch.dtype):
             return found
         return _Name(f"{module}.{name}", (StandIn,), {})
 

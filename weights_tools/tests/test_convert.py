@@ -159,6 +159,22 @@ def test_runs_nothing_of_a_whole_model(tmp_path):
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("call", [(torch.Tensor, (1 << 40,)), (torch.FloatStorage, (1 << 40,)), (bytearray, (1 << 40,))])
+def test_allocates_nothing_for_a_call(tmp_path, call):
+    class Greedy:
+        def __reduce__(self):
+            return call
+
+    model = Detector(3)
+    model.payload = Greedy()
+    torch.save(model, tmp_path / "in.pt")
+    if call[0] is bytearray:  # understood, and not needed
+        convert(tmp_path / "in.pt", tmp_path / "out.safetensors")
+    else:
+        with pytest.raises(ConvertError):
+            convert(tmp_path / "in.pt", tmp_path / "out.safetensors")
+
+
 def test_refuses_a_model_in_itself(tmp_path):
     model = torch.nn.Sequential()
     model._modules["self"] = model

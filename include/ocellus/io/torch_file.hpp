@@ -303,7 +303,8 @@ class TorchFile {
     const bool lazy =
         given.size() > 6 && pickle_->is(given[6], Kind::dictionary) && !pickle_->elements(given[6], 1).empty();
     if (lazy) fail(id, "a negated or conjugate view of a tensor; save a clone of it");
-    const Shape sizes = sizes_of(id, given[2]), strides = sizes_of(id, given[3]);
+    const Shape sizes = sizes_of(id, given[2]);
+    Shape strides = sizes_of(id, given[3]);
     if (sizes.rank() != strides.rank()) fail(id, "a tensor has sizes " + sizes.str() + " and strides " + strides.str());
     const Storage& storage = storage_of(given[0]);
     const std::uint64_t element = storage.type->bytes;
@@ -315,6 +316,7 @@ class TorchFile {
     for (int axis = sizes.rank() - 1; axis >= 0; --axis) {
       const auto size = static_cast<std::uint64_t>(sizes[axis]), stride = static_cast<std::uint64_t>(strides[axis]);
       if (size > 1 && stride != *count) dense = false;
+      if (size <= 1) strides[axis] = 0;  // it is never taken, and may be anything
       const auto reach = checked_multiply(size > 0 ? size - 1 : 0, stride);
       last = reach ? checked_add(*last, *reach) : std::nullopt;
       count = checked_multiply(*count, std::max<std::uint64_t>(size, 1));
