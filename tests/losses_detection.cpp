@@ -346,6 +346,15 @@ TEST_CASE("detection loss: nothing to find, and what does not fit") {
   targets[6] = 9;
   CHECK(run(targets).find("object 0 of picture 1 has a box that is not finite or reversed") != std::string::npos);
   CHECK(run(Tensor({2, 1, 4})).find("targets must be (N, M, 5)") != std::string::npos);
+  const Tensor list = join_maps(std::vector<Tensor>{map}), places = map_places({map.shape()}, {8});
+  for (const float object : {-2.0f, 1.0f, 5.0f}) {
+    const Tensor assignment = Tensor::full({2, 12, 2}, -1);
+    assignment[2 * 15] = object;
+    const std::string message = message_of([&] {
+      detection_terms(list, places, detection_targets({{}, {}}, 2), assignment, options);
+    });
+    CHECK(message.find("place 3 of picture 1 is assigned to object") != std::string::npos);
+  }
   CHECK(message_of([&] {
           detection_loss({map}, {8, 16}, targets);
         }).find("a stride for each map") != std::string::npos);
