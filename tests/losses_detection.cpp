@@ -60,8 +60,8 @@ std::vector<DetectionTarget> golden_targets(Index objects) {
 
 // Two pictures, maps of strides 8 and 16 over 32 × 24 pixels, 5 bins, 3 classes.
 struct SmallScene {
-  static constexpr Index bins = 5, classes = 3, places = 3 * 4 + 2 * 2;
-  Tensor centres = map_places({{2, 3, 4, 23}, {2, 2, 2, 23}}, {8, 16});
+  static constexpr Index bins = 5, width = 4 * bins + 3, places = 3 * 4 + 2 * 2;
+  Tensor centres = map_places({{2, 3, 4, width}, {2, 2, 2, width}}, {8, 16});
   Tensor targets = detection_targets({{{{1, 2, 19, 22}, {9, 3, 30, 20}, {3, 3, 12, 23}}, {2, 0, 1}}, {{}, {}}}, 4);
   AssignmentOptions options{.bins = bins, .candidates = 4};
 };
@@ -254,7 +254,7 @@ TEST_CASE("detection loss equals the reference: terms and every gradient") {
 
 TEST_CASE("detection_terms gradients") {
   const SmallScene scene;
-  const Tensor prediction = random_tensor<float>({2, SmallScene::places, 23}, 1, -1, 1);
+  const Tensor prediction = random_tensor<float>({2, SmallScene::places, SmallScene::width}, 1, -1, 1);
   const Tensor assignment = task_aligned_assignment(prediction, scene.centres, scene.targets, scene.options);
   Index positives = 0;
   for (Index i = 0; i < assignment.numel(); i += 2) positives += assignment[i] >= 0;
@@ -268,7 +268,7 @@ TEST_CASE("detection_terms gradients") {
                                       return detection_terms(v[0], convert<T>(scene.centres), convert<T>(scene.targets),
                                                              convert<T>(assignment), options)[term];
                                     },
-                                    {{2, SmallScene::places, 23}}, {.low = -1, .high = 1});
+                                    {{2, SmallScene::places, SmallScene::width}}, {.low = -1, .high = 1});
       CHECK_MESSAGE(report.ok(), term << ": " << report.str());
     }
   }
@@ -326,7 +326,7 @@ TEST_CASE("task-aligned assignment by hand") {
 }
 
 TEST_CASE("detection loss: nothing to find, and what does not fit") {
-  Tensor map = random_tensor<float>({2, 3, 4, 23}, 1);
+  Tensor map = random_tensor<float>({2, 3, 4, SmallScene::width}, 1);
   map.requires_grad();
   const DetectionLossOptions options{.assignment = {.bins = 5}};
   const LossTerms loss = detection_loss({map}, {8}, detection_targets({{}, {}}), options);
