@@ -11,9 +11,12 @@
 #include <ocellus/io/json.hpp>
 #include <ocellus/io/safetensors.hpp>
 #include <ocellus/losses.hpp>
+#include <ocellus/nn/init.hpp>
+#include <ocellus/nn/linear.hpp>
 #include <ocellus/ops/elementwise.hpp>
 #include <ocellus/ops/layout.hpp>
 #include <ocellus/testing/gradcheck.hpp>
+#include <ocellus/train/training_step.hpp>
 
 using namespace ocellus;
 
@@ -271,6 +274,28 @@ TEST_CASE("detection_terms gradients") {
                                     {{2, SmallScene::places, SmallScene::width}}, {.low = -1, .high = 1});
       CHECK_MESSAGE(report.ok(), term << ": " << report.str());
     }
+  }
+}
+
+TEST_CASE("a planned step of the detection loss has the bits of the eager one") {
+  const SmallScene scene;
+  const DetectionLossOptions options{.assignment = scene.options};
+  const Tensor images = random_tensor<float>({2, 3, 4, 6}, 7);
+  manual_seed(3);
+  nn::Linear eager(6, SmallScene::width), planned = eager;
+  const auto loss_of = [&](const nn::Linear& head, const Tensor& x) {
+    return detection_loss({head(x)}, {8}, scene.targets, options);
+  };
+  TrainingStep step(named_parameters(planned), [&](const Tensor& x, const auto&) { return loss_of(planned, x); });
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    const LossTerms theirs = step.run(images, BasicTensor<std::int64_t>({2}), i);
+    REQUIRE(step.plan() != nullptr);
+    for (const NamedParameter& p : named_parameters(eager)) p.parameter->requires_grad();
+    const LossTerms ours = loss_of(eager, images);
+    backward(ours.total());
+    for (std::size_t k = 0; k < 3; ++k) CHECK(ours.terms()[k].item() == theirs.terms()[k].item());
+    CHECK(ours.terms()[0].item() > 0);
+    CHECK(max_difference(eager.weight.grad(), planned.weight.grad()) == 0);
   }
 }
 
