@@ -1,8 +1,10 @@
-// Suppression at the size of a YOLO at 640 pixels: 8400 boxes, 80 classes; the figures of the text are candidates and
-// what is kept of them. Usage: OCELLUS_NUM_THREADS=2 bench_detection
+// Suppression at the size of a YOLO at 640 pixels, 8400 boxes of 80 classes (the figures in the text are candidates and
+// what is kept of them), and its training loss at 320 pixels. Usage: OCELLUS_NUM_THREADS=2 bench_detection
 #include <memory>
 #include <string>
 
+#include <ocellus/autograd.hpp>
+#include <ocellus/losses/detection.hpp>
 #include <ocellus/vision/nms.hpp>
 
 #include "suite.hpp"
@@ -61,6 +63,37 @@ void add(const std::string& name, const Scene& made, const NmsOptions& options) 
   });
 }
 
+// Forward and backward of a batch of 8 pictures with 12 objects each, as noise: every object finds its ten places.
+void add_loss(Index kinds) {
+  constexpr Index pictures = 8, side = 320;
+  const std::vector<Index> strides = {8, 16, 32};
+  std::vector<Tensor> maps;
+  RandomStream random(3);
+  Index elements = 0;
+  for (const Index stride : strides) {
+    Tensor& map = maps.emplace_back(Shape{pictures, side / stride, side / stride, 64 + kinds});
+    for (float& v : map) v = random.normal();
+    elements += map.numel();
+  }
+  std::vector<DetectionTarget> targets(pictures);
+  for (DetectionTarget& t : targets) {
+    for (int i = 0; i < 12; ++i) {
+      const float x = random.uniform(0, 260), y = random.uniform(0, 260);
+      t.boxes.push_back({x, y, x + random.uniform(10, 60), y + random.uniform(10, 60)});
+      t.labels.push_back(random.below(kinds));
+    }
+  }
+  const Tensor truth = detection_targets(targets);
+  bench::add_row("detection_loss/8 pictures of 320, classes " + std::to_string(kinds), [=] {
+    return bench::Work{[=] {
+                         std::vector<Tensor> leaves = maps;
+                         for (Tensor& leaf : leaves) leaf.requires_grad();
+                         backward(detection_loss(leaves, strides, truth).total());
+                       },
+                       0, 3 * static_cast<double>(elements) * sizeof(float)};
+  });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -79,5 +112,7 @@ int main(int argc, char** argv) {
   NmsOptions soft = validation;
   soft.suppression = Suppression::gaussian;
   add("0.001: 30000 candidates, gaussian", low_threshold_scene(29500), soft);
+  add_loss(3);
+  add_loss(80);
   return bench::run_suite(argc, argv);
 }

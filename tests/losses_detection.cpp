@@ -11,9 +11,12 @@
 #include <ocellus/io/json.hpp>
 #include <ocellus/io/safetensors.hpp>
 #include <ocellus/losses.hpp>
+#include <ocellus/nn/init.hpp>
+#include <ocellus/nn/linear.hpp>
 #include <ocellus/ops/elementwise.hpp>
 #include <ocellus/ops/layout.hpp>
 #include <ocellus/testing/gradcheck.hpp>
+#include <ocellus/train/training_step.hpp>
 
 using namespace ocellus;
 
@@ -60,8 +63,8 @@ std::vector<DetectionTarget> golden_targets(Index objects) {
 
 // Two pictures, maps of strides 8 and 16 over 32 × 24 pixels, 5 bins, 3 classes.
 struct SmallScene {
-  static constexpr Index bins = 5, classes = 3, places = 3 * 4 + 2 * 2;
-  Tensor centres = map_places({{2, 3, 4, 23}, {2, 2, 2, 23}}, {8, 16});
+  static constexpr Index bins = 5, width = 4 * bins + 3, places = 3 * 4 + 2 * 2;
+  Tensor centres = map_places({{2, 3, 4, width}, {2, 2, 2, width}}, {8, 16});
   Tensor targets = detection_targets({{{{1, 2, 19, 22}, {9, 3, 30, 20}, {3, 3, 12, 23}}, {2, 0, 1}}, {{}, {}}}, 4);
   AssignmentOptions options{.bins = bins, .candidates = 4};
 };
@@ -244,10 +247,7 @@ TEST_CASE("detection loss equals the reference: terms and every gradient") {
       const double theirs = static_cast<double>(expected[static_cast<Index>(i)]);
       CHECK(std::abs(term.weight * term.item() - theirs) <= 2e-6 * theirs);
     }
-    const Tensor total = loss.total() * 3;  // the reference multiplies by the number of pictures
-    const double sum = static_cast<double>(Tensor(golden().at(name + ".total")).item());
-    CHECK(std::abs(static_cast<double>(total.item()) - sum) <= 2e-6 * sum);
-    backward(total);
+    backward(loss.total() * 3);  // the reference multiplies by the number of pictures
     for (std::size_t i = 0; i < 3; ++i) {
       const Tensor theirs = permute(Tensor(golden().at(name + ".dmap." + std::to_string(strides[i]))), {0, 2, 3, 1});
       CHECK(max_difference(maps[i].grad(), theirs) <= 1e-5 * max_abs(theirs));
@@ -257,7 +257,7 @@ TEST_CASE("detection loss equals the reference: terms and every gradient") {
 
 TEST_CASE("detection_terms gradients") {
   const SmallScene scene;
-  const Tensor prediction = random_tensor<float>({2, SmallScene::places, 23}, 1, -1, 1);
+  const Tensor prediction = random_tensor<float>({2, SmallScene::places, SmallScene::width}, 1, -1, 1);
   const Tensor assignment = task_aligned_assignment(prediction, scene.centres, scene.targets, scene.options);
   Index positives = 0;
   for (Index i = 0; i < assignment.numel(); i += 2) positives += assignment[i] >= 0;
@@ -271,9 +271,31 @@ TEST_CASE("detection_terms gradients") {
                                       return detection_terms(v[0], convert<T>(scene.centres), convert<T>(scene.targets),
                                                              convert<T>(assignment), options)[term];
                                     },
-                                    {{2, SmallScene::places, 23}}, {.low = -1, .high = 1});
+                                    {{2, SmallScene::places, SmallScene::width}}, {.low = -1, .high = 1});
       CHECK_MESSAGE(report.ok(), term << ": " << report.str());
     }
+  }
+}
+
+TEST_CASE("a planned step of the detection loss has the bits of the eager one") {
+  const SmallScene scene;
+  const DetectionLossOptions options{.assignment = scene.options};
+  const Tensor images = random_tensor<float>({2, 3, 4, 6}, 7);
+  manual_seed(3);
+  nn::Linear eager(6, SmallScene::width), planned = eager;
+  const auto loss_of = [&](const nn::Linear& head, const Tensor& x) {
+    return detection_loss({head(x)}, {8}, scene.targets, options);
+  };
+  TrainingStep step(named_parameters(planned), [&](const Tensor& x, const auto&) { return loss_of(planned, x); });
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    const LossTerms theirs = step.run(images, BasicTensor<std::int64_t>({2}), i);
+    REQUIRE(step.plan() != nullptr);
+    for (const NamedParameter& p : named_parameters(eager)) p.parameter->requires_grad();
+    const LossTerms ours = loss_of(eager, images);
+    backward(ours.total());
+    for (std::size_t k = 0; k < 3; ++k) CHECK(ours.terms()[k].item() == theirs.terms()[k].item());
+    CHECK(ours.terms()[0].item() > 0);
+    CHECK(max_difference(eager.weight.grad(), planned.weight.grad()) == 0);
   }
 }
 
@@ -329,7 +351,7 @@ TEST_CASE("task-aligned assignment by hand") {
 }
 
 TEST_CASE("detection loss: nothing to find, and what does not fit") {
-  Tensor map = random_tensor<float>({2, 3, 4, 23}, 1);
+  Tensor map = random_tensor<float>({2, 3, 4, SmallScene::width}, 1);
   map.requires_grad();
   const DetectionLossOptions options{.assignment = {.bins = 5}};
   const LossTerms loss = detection_loss({map}, {8}, detection_targets({{}, {}}), options);
@@ -349,6 +371,15 @@ TEST_CASE("detection loss: nothing to find, and what does not fit") {
   targets[6] = 9;
   CHECK(run(targets).find("object 0 of picture 1 has a box that is not finite or reversed") != std::string::npos);
   CHECK(run(Tensor({2, 1, 4})).find("targets must be (N, M, 5)") != std::string::npos);
+  const Tensor list = join_maps(std::vector<Tensor>{map}), places = map_places({map.shape()}, {8});
+  for (const float object : {-2.0f, 1.0f, 5.0f}) {
+    const Tensor assignment = Tensor::full({2, 12, 2}, -1);
+    assignment[2 * 15] = object;
+    const std::string message = message_of([&] {
+      detection_terms(list, places, detection_targets({{}, {}}, 2), assignment, options);
+    });
+    CHECK(message.find("place 3 of picture 1 is assigned to object") != std::string::npos);
+  }
   CHECK(message_of([&] {
           detection_loss({map}, {8, 16}, targets);
         }).find("a stride for each map") != std::string::npos);

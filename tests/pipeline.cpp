@@ -314,7 +314,13 @@ TEST_CASE("a preprocessor file says what is written into it") {
   CHECK(written(q) == written(p));
   CHECK(q.flip_channel_order);
   p.resize = ResizePolicy::letterbox;
-  CHECK_THROWS_AS(written(p), UsageError);
+  p.pad_value = 7;
+  p.letterbox_may_enlarge = false;
+  const Preprocess boxed = read_preprocessor(json(written(p)), {});
+  CHECK(written(boxed) == written(p));
+  CHECK(boxed.pad_value == 7);
+  CHECK_FALSE(boxed.letterbox_may_enlarge);
+  CHECK(contains(file_error_of([] { read_preprocessor(json(R"({"letterbox": {"pad_value": 256}})"), {}); }), "must lie between 0 and 255"));
 }
 
 TEST_CASE("a choice of precision travels with the weights") {
@@ -392,7 +398,7 @@ TEST_CASE("variants check what they are asked for") {
     JsonWriter text;
     text.begin_object();
     network->write_config(text);
-    CHECK(json(text.end_object().str()).get<std::string>("variant") == name);
+    CHECK(name.ends_with(json(text.end_object().str()).get<std::string>("variant")));
     CHECK(network->in_channels() == 1);
     CHECK(network->labels() == labels);
   }

@@ -299,7 +299,7 @@ TEST_CASE("bad usage: exit code 2") {
        "two pictures are named 'val0'"},
       {"bench --model classifier --batch 0", "--batch"},
       {"bench --model classifier --runs 0", "--runs"},
-      {"eval --task detect --model classifier --data sides", "--task"},
+      {"eval --task caption --model classifier --data sides", "--task"},
       {"eval --model classifier --data sides", "--task is required"},
       {"eval --task classify --model classifier --data sides --batch 0", "--batch"},
       {"train --task classify --data sides --model classifier", "--out is required"},

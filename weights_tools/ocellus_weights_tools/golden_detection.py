@@ -129,6 +129,46 @@ class _Model(nn.Module):
         self.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
 
 
+class LossReference:
+    """The reference's loss of maps (N, C, H, W), one per stride, and objects (M, 6): picture, label and edges.
+
+    An object takes ten places, and where fewer fit it at all, the reference takes some whose fit is 0. They cost
+    nothing, but a place that another object claims too then goes to the object around it that its box overlaps most,
+    which may be a third one. Which places those are is left to the order in which torch.topk gives equal values;
+    `arbitrary` says whether the last call took any."""
+
+    def __init__(self) -> None:
+        self.arbitrary = False
+
+    def __call__(
+        self, maps: list[np.ndarray], targets: np.ndarray, side: int, least_side: int
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The weighted terms box, cls and dfl, and the gradient of their sum times N for each map."""
+        from ultralytics.utils.loss import v8DetectionLoss
+
+        criterion = v8DetectionLoss(_Model())
+        criterion.assigner.stride_val = least_side
+        self.arbitrary = False
+        claim = criterion.assigner.get_pos_mask
+
+        def watch(*arguments: object) -> tuple[torch.Tensor, ...]:
+            claims, fits, overlaps = claim(*arguments)
+            self.arbitrary |= bool(((claims > 0) & (fits == 0)).any())
+            return claims, fits, overlaps
+
+        criterion.assigner.get_pos_mask = watch
+        inputs = [torch.from_numpy(x).double().requires_grad_() for x in maps]
+        joined = torch.cat([x.flatten(2) for x in inputs], 2)
+        rows = torch.from_numpy(targets[np.argsort(targets[:, 0], kind="stable")])
+        centre, size = (rows[:, 2:4] + rows[:, 4:]) / 2, rows[:, 4:] - rows[:, 2:4]
+        batch = {"batch_idx": rows[:, 0], "cls": rows[:, 1], "bboxes": torch.cat([centre, size], 1) / side}
+        predictions = {"boxes": joined[:, : 4 * BINS], "scores": joined[:, 4 * BINS :], "feats": inputs}
+        loss, terms = criterion(predictions, batch)
+        loss.sum().backward()
+        names = ("box_loss", "cls_loss", "dfl_loss")
+        return np.array([terms[name].item() for name in names]), [x.grad.numpy() for x in inputs]
+
+
 def _targets(generator: np.random.Generator) -> np.ndarray:
     """(M, 6) of picture, label and edges; pictures 0 and 2 have objects, 1 has none. Quarters of pixels."""
     rows = []
@@ -143,8 +183,6 @@ def _targets(generator: np.random.Generator) -> np.ndarray:
 
 
 def _loss(generator: np.random.Generator, tensors: dict[str, torch.Tensor]) -> list[dict]:
-    from ultralytics.utils.loss import v8DetectionLoss
-
     pictures = 3
     targets = _targets(generator)
     tensors["loss.targets"] = torch.from_numpy(targets)
@@ -154,31 +192,22 @@ def _loss(generator: np.random.Generator, tensors: dict[str, torch.Tensor]) -> l
         x = generator.standard_normal((pictures, 4 * BINS + CLASSES, side, side)).astype(np.float32)
         # Short distances are likelier, so that boxes have the size of the objects.
         x[:, : 4 * BINS] -= np.tile(0.25 * np.arange(BINS, dtype=np.float32), 4)[None, :, None, None]
-        maps.append(torch.from_numpy(x))
-        tensors[f"loss.map.{stride}"] = maps[-1]
+        maps.append(x)
+        tensors[f"loss.map.{stride}"] = torch.from_numpy(x)
     cases = []
     for name, least_side, rows in (
         ("plain", 0, targets),
         ("least_side", 16, targets),
         ("empty", 0, targets[:0]),
     ):
-        criterion = v8DetectionLoss(_Model())
-        criterion.assigner.stride_val = least_side
-        inputs = [x.double().requires_grad_() for x in maps]
-        joined = torch.cat([x.flatten(2) for x in inputs], 2)
-        rows = torch.from_numpy(rows)
-        centre, size = (rows[:, 2:4] + rows[:, 4:]) / 2, rows[:, 4:] - rows[:, 2:4]
-        batch = {"batch_idx": rows[:, 0], "cls": rows[:, 1], "bboxes": torch.cat([centre, size], 1) / SIZE}
-        predictions = {"boxes": joined[:, : 4 * BINS], "scores": joined[:, 4 * BINS :], "feats": inputs}
-        # The order of the rows is that of the pictures.
-        order = torch.argsort(batch["batch_idx"], stable=True)
-        loss, terms = criterion(predictions, {key: value[order] for key, value in batch.items()})
-        loss.sum().backward()
-        tensors[f"loss.{name}.terms"] = torch.stack([terms["box_loss"], terms["cls_loss"], terms["dfl_loss"]])
-        tensors[f"loss.{name}.total"] = loss.sum()
-        for stride, x in zip(STRIDES, inputs):
-            tensors[f"loss.{name}.dmap.{stride}"] = x.grad
-        cases.append({"name": f"loss.{name}", "least_side": least_side, "objects": int(len(rows))})
+        reference = LossReference()
+        terms, gradients = reference(maps, rows, SIZE, least_side)
+        if reference.arbitrary:
+            raise RuntimeError("the reference's answer depends on an order that it does not define: change the seed")
+        tensors[f"loss.{name}.terms"] = torch.from_numpy(terms)
+        for stride, gradient in zip(STRIDES, gradients):
+            tensors[f"loss.{name}.dmap.{stride}"] = torch.from_numpy(gradient)
+        cases.append({"name": f"loss.{name}", "least_side": least_side, "objects": len(rows)})
     return cases
 
 

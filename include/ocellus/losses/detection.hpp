@@ -280,6 +280,12 @@ struct DetectionTerms {
   void forward(const Run& r) const {
     const Rows<T> rows(r, bins);
     check_targets<T>(r, rows.classes);
+    for (Index i = 0; i < rows.count; ++i) {
+      const Index object = rows.object(i);
+      if (object == -1 || (object >= 0 && object < rows.objects && rows.target(i)[0] >= 0)) continue;
+      r.fail("place " + std::to_string(i % rows.places) + " of picture " + std::to_string(i / rows.places) +
+             " is assigned to object " + std::to_string(object) + ", which is not there");
+    }
     double sums[4];  // of box, cls, dfl and w
     sum_blocks(rows.count, 256, 4, sums, [&](Index begin, Index end, double* partial) {
       for (Index i = begin; i < end; ++i) {

@@ -10,7 +10,7 @@ namespace ocellus {
 // What the file leaves out is as in `defaults`. Throws FileError naming the element for a field that is malformed or asks for something
 // the library does not do, and for an image processor that it does not know.
 Preprocess read_preprocessor(const Json& json, const Preprocess& defaults);
-// Throws UsageError for what the file cannot say: a letterbox.
+// A letterbox, which the hub's processors lack, is a member of our own: {"letterbox": {"pad_value": 114, "may_enlarge": true}}.
 void write_preprocessor(JsonWriter& json, const Preprocess& preprocess);
 
 // For a model directory without the file: the reference's defaults for config.json's model_type.
