@@ -283,15 +283,15 @@ TEST_CASE("a planned step of the detection loss has the bits of the eager one") 
   const Tensor images = random_tensor<float>({2, 3, 4, 6}, 7);
   manual_seed(3);
   nn::Linear eager(6, SmallScene::width), planned = eager;
-  const auto loss_of = [&](const nn::Linear& head, const Tensor& x) {
-    return detection_loss({head(x)}, {8}, scene.targets, options);
+  const auto loss_of = [&](const nn::Linear& head, const Tensor& x, const Tensor& targets) {
+    return detection_loss({head(x)}, {8}, targets, options);
   };
-  TrainingStep step(named_parameters(planned), [&](const Tensor& x, const auto&) { return loss_of(planned, x); });
+  TrainingStep step(named_parameters(planned), [&](const Tensor& x, const Tensor& y) { return loss_of(planned, x, y); });
   for (std::uint32_t i = 0; i < 2; ++i) {
-    const LossTerms theirs = step.run(images, BasicTensor<std::int64_t>({2}), i);
+    const LossTerms theirs = step.run(images, scene.targets, i);
     REQUIRE(step.plan() != nullptr);
     for (const NamedParameter& p : named_parameters(eager)) p.parameter->requires_grad();
-    const LossTerms ours = loss_of(eager, images);
+    const LossTerms ours = loss_of(eager, images, scene.targets);
     backward(ours.total());
     for (std::size_t k = 0; k < 3; ++k) CHECK(ours.terms()[k].item() == theirs.terms()[k].item());
     CHECK(ours.terms()[0].item() > 0);
