@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <ocellus/autograd/backward.hpp>
 #include <ocellus/core/error.hpp>
 #include <ocellus/graph/optimize.hpp>
 #include <ocellus/graph/plan.hpp>
@@ -12,7 +13,6 @@
 #include <ocellus/models/yolo.hpp>
 #include <ocellus/ops/elementwise.hpp>
 #include <ocellus/ops/reduce.hpp>
-#include <ocellus/autograd/backward.hpp>
 #include <ocellus/testing/gradcheck.hpp>
 
 using namespace ocellus;
@@ -28,7 +28,8 @@ M randomised(M model) {
     const bool positive = p.name.ends_with("running_var") || p.name.ends_with("bn.weight");
     const Index fan_in = p.parameter->rank() == 4 ? p.parameter->numel() / p.parameter->dim(0) : 4;
     const double width = 2.2 / std::sqrt(static_cast<double>(fan_in));
-    const Tensor values = random_tensor<float>(p.parameter->shape(), ++seed, positive ? 0.5 : -width, positive ? 1.5 : width);
+    const double low = positive ? 0.5 : -width, high = positive ? 1.5 : width;
+    const Tensor values = random_tensor<float>(p.parameter->shape(), ++seed, low, high);
     std::copy(values.begin(), values.end(), p.parameter->begin());
   }
   return model;
@@ -46,7 +47,7 @@ Config tiny() {
 }  // namespace
 
 TEST_CASE("every size has the published parameters and cost") {
-  // With 80 classes, the fixed values of the box distances included; GFLOP (2 per multiply-add) for a picture of 640×640.
+  // With 80 classes, the fixed values of the box distances included; GFLOP (2 per multiply-add) for 640×640 pixels.
   struct Row {
     const char* name;
     Index parameters;
@@ -139,10 +140,10 @@ TEST_CASE("fresh biases are the reference's: 1 for boxes, the logit of five obje
     for (int level = 0; level < 3; ++level) {
       const double places = std::pow(80.0 / (1 << level), 2);
       const std::string number = std::to_string(level);
-      const bool box = p.name == "model.22.cv2." + number + ".2.bias", cls = p.name == "model.22.cv3." + number + ".2.bias";
-      if (box || cls) {
-        for (const float b : *p.parameter) CHECK(static_cast<double>(b) == doctest::Approx(box ? 1 : std::log(5 / (80 * places))));
-      }
+      const bool box = p.name == "model.22.cv2." + number + ".2.bias";
+      if (!box && p.name != "model.22.cv3." + number + ".2.bias") continue;
+      const double expected = box ? 1 : std::log(5 / (80 * places));
+      for (const float b : *p.parameter) CHECK(static_cast<double>(b) == doctest::Approx(expected));
     }
     if (p.name == "model.22.dfl.conv.weight") {
       for (Index i = 0; i < 16; ++i) CHECK((*p.parameter)[i] == static_cast<float>(i));
@@ -156,7 +157,10 @@ TEST_CASE("fresh biases are the reference's: 1 for boxes, the logit of five obje
 TEST_CASE("decoding, against the definition") {
   const YoloV8 model(tiny<YoloV8Config>());
   std::vector<Tensor> maps;
-  for (const Index stride : Features::strides) maps.push_back(random_tensor<float>({2, 64 / stride, 96 / stride, 64 + 3}, static_cast<std::uint64_t>(stride), -3, 3));
+  for (const Index stride : Features::strides) {
+    const Shape shape{2, 64 / stride, 96 / stride, 64 + 3};
+    maps.push_back(random_tensor<float>(shape, static_cast<std::uint64_t>(stride), -3, 3));
+  }
   const NoGrad no_grad;
   const BoxCandidates c = model.head.decode(maps);
   const Index count = 8 * 12 + 4 * 6 + 2 * 3;
@@ -185,7 +189,8 @@ TEST_CASE("decoding, against the definition") {
           }
           for (int k = 0; k < 3; ++k) {
             const double expected = 1 / (1 + std::exp(-static_cast<double>(p[64 + k])));
-            score_error = std::max(score_error, std::abs(expected - static_cast<double>(c.scores[(n * count + place) * 3 + k])));
+            const double score = static_cast<double>(c.scores[(n * count + place) * 3 + k]);
+            score_error = std::max(score_error, std::abs(expected - score));
           }
         }
       }
@@ -210,7 +215,8 @@ TEST_CASE("boxes pass gradients to the maps") {
     Tensor above = map.clone(), below = map.clone();
     above[i] += 0.05f;
     below[i] -= 0.05f;
-    worst = std::max(worst, std::abs((static_cast<double>(value(above).item()) - static_cast<double>(value(below).item())) / 0.1 - static_cast<double>(gradient[i])));
+    const double slope = (static_cast<double>(value(above).item()) - static_cast<double>(value(below).item())) / 0.1;
+    worst = std::max(worst, std::abs(slope - static_cast<double>(gradient[i])));
   }
   CHECK(worst <= 1e-2);
   CHECK(max_abs(gradient) > 0.1);
@@ -247,9 +253,11 @@ TEST_CASE("config.json, written and read again; what does not fit is refused") {
   CHECK_THROWS_AS(from(R"({"model_type": "yolo11", "variant": "n", "depth_multiple": 9})"), FileError);
 
   const Tensor x({1, 64, 64, 3});
-  CHECK_THROWS_WITH_AS(network->forward(x), "yolov8: forward needs a network with one output; outputs() gives all", UsageError);
+  CHECK_THROWS_WITH_AS(network->forward(x), "yolov8: forward needs a network with one output; outputs() gives all",
+                       UsageError);
   CHECK_THROWS_WITH_AS(network->outputs(Tensor({1, 64, 80, 3})),
-                       "yolov8: the picture must be (N, H, W, C), H and W multiples of 32; got (1, 64, 80, 3); a letterbox brings it to such a size",
+                       "yolov8: the picture must be (N, H, W, C), H and W multiples of 32; got (1, 64, 80, 3); a "
+                       "letterbox brings it to such a size",
                        ShapeError);
   const auto classifier = from(R"({"model_type": "lenet", "num_labels": 10})");
   CHECK_THROWS_WITH_AS(classifier->decode({}), "decode: lenet does not detect", UsageError);

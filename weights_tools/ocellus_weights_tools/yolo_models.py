@@ -3,7 +3,9 @@ files, and the conversion of a whole-model .pt file."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +97,56 @@ def raw_maps(model: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
         for handle in handles:
             handle.remove()
     return [torch.cat([found["cv2", level], found["cv3", level]], 1) for level in range(len(OUTPUTS))]
+
+
+class ConvertError(Exception):
+    """The model cannot be converted; the text says why."""
+
+
+def config_of(model: nn.Module) -> dict:
+    """config.json of a reference model; raises ConvertError for one that is neither YOLOv8 nor YOLO11 for detection."""
+    if type(model).__name__ != "DetectionModel":
+        raise ConvertError(f"expected a DetectionModel, got {type(model).__name__}")
+    model_type = "yolo11" if any(type(layer).__name__ == "C3k2" for layer in model.model) else "yolov8"
+    names = model.names if isinstance(model.names, dict) else dict(enumerate(model.names))
+    config = {"model_type": model_type, "variant": model.yaml.get("scale") or "n", "num_labels": len(names)}
+    if config["variant"] in SCALES:
+        expected = {key: tensor.shape for key, tensor in build(config).state_dict().items()}
+        if expected == {key: tensor.shape for key, tensor in model.state_dict().items()}:
+            return config | {"id2label": {str(i): name for i, name in sorted(names.items())}}
+    raise ConvertError(f"is not one of the published sizes ({', '.join(MODELS)})")
+
+
+def convert(source: Path, folder: Path) -> None:
+    """Writes the model directory of a whole-model .pt file. Reading such a file runs the code that it holds."""
+    content = torch.load(source, map_location="cpu", weights_only=False)
+    model = content.get("ema") or content.get("model") if isinstance(content, dict) else content
+    if not isinstance(model, nn.Module):
+        raise ConvertError(f"{source}: holds no model")
+    try:
+        model.ocellus_config = config_of(model)
+    except ConvertError as error:
+        raise ConvertError(f"{source}: {error}") from error
+    save_checkpoint(model.float(), folder)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="ocellus-convert-yolo",
+        description="Converts a whole-model .pt file of Ultralytics to a model directory. This runs the code that the "
+        "file holds: only for files that you trust.",
+    )
+    parser.add_argument("source", metavar="IN.pt", type=Path)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="directory for config.json and model.safetensors")
+    options = parser.parse_args(arguments)
+    try:
+        convert(options.source, options.folder)
+    except (ConvertError, OSError) as error:
+        print(f"ocellus-convert-yolo: {error}", file=sys.stderr)
+        return 1
+    print(f"{options.folder}: {json.loads((options.folder / 'config.json').read_text())['model_type']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

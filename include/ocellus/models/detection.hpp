@@ -1,7 +1,6 @@
 // What detectors over several maps share: features by their stride, places of predictions, boxes before suppression.
 #pragma once
 
-#include <array>
 #include <vector>
 
 #include <ocellus/core/tensor.hpp>
@@ -10,10 +9,10 @@ namespace ocellus {
 
 // Maps (N, H/s, W/s, C) at the strides s = 8, 16 and 32.
 struct Features {
-  static constexpr std::array<Index, 3> strides = {8, 16, 32};
+  static constexpr Index strides[] = {8, 16, 32};
   Tensor p3, p4, p5;
 
-  std::vector<Tensor> list() const { return {p3, p4, p5}; }
+  std::vector<Tensor> list() const;
 };
 
 // Every box that a detector considers, most of them wrong.
@@ -35,6 +34,8 @@ Anchors make_anchors(const std::vector<Tensor>& maps);
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_MODELS)
 namespace ocellus {
+
+OCELLUS_FN std::vector<Tensor> Features::list() const { return {p3, p4, p5}; }
 
 OCELLUS_FN Anchors make_anchors(const std::vector<Tensor>& maps) {
   Index count = 0;

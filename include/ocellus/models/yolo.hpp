@@ -1,10 +1,10 @@
-// YOLOv8 and YOLO11 (Jocher et al., Ultralytics, 2023 and 2024), anchor-free one-stage detectors after YOLO (Redmon et al., 2015,
-// arXiv:1506.02640)
-//   image (N, H, W, 3) → backbone → p3, p4, p5 → neck: top-down, then bottom-up (Liu et al., 2018, arXiv:1803.01534) → head
-//   → per level (N, H/s, W/s, 4·16 + K): four distances to the sides of a box, each as a distribution over 0…15 cells (Li et al., 2020,
-//   arXiv:2006.04388), and a logit per class
-// Keys are those of the reference's list of layers, which numbers every row of its table, weights or not: "model.0.conv.weight" is the
-// first convolution. Here the parts have names: model.backbone, model.neck.out_p3, model.head.boxes.
+// YOLOv8 and YOLO11 (Jocher et al., Ultralytics, 2023 and 2024), anchor-free one-stage detectors after YOLO (Redmon et
+// al., 2015, arXiv:1506.02640)
+//   image (N, H, W, 3) → backbone → p3, p4, p5 → neck: top-down, then bottom-up (Liu et al., 2018, arXiv:1803.01534)
+//   → head → per level (N, H/s, W/s, 4·16 + K): four distances to the sides of a box, each as a distribution over 0…15
+//   cells (Li et al., 2020, arXiv:2006.04388), and a logit per class
+// Keys are those of the reference's list of layers, which numbers every row of its table, weights or not:
+// "model.0.conv.weight" is the first convolution. Here the parts have names: backbone, neck.out_p3, head.boxes.
 #pragma once
 
 #include <span>
@@ -31,12 +31,17 @@ struct Layer {
 
 // The rows: 3×3 convolution of stride 2, and the blocks of yolo_blocks.hpp.
 constexpr Layer conv(Index channels) { return {Layer::Kind::conv, channels}; }
-constexpr Layer c2f(Index channels, Index depth, bool shortcut) { return {Layer::Kind::c2f, channels, depth, shortcut}; }
-constexpr Layer c3k2(Index channels, bool nested, double expansion = 0.5) { return {Layer::Kind::c3k2, channels, 2, true, nested, expansion}; }
+constexpr Layer c2f(Index channels, Index depth, bool shortcut) {
+  return {Layer::Kind::c2f, channels, depth, shortcut};
+}
+constexpr Layer c3k2(Index channels, bool nested, double expansion = 0.5) {
+  return {Layer::Kind::c3k2, channels, 2, true, nested, expansion};
+}
 constexpr Layer sppf(Index channels) { return {Layer::Kind::sppf, channels}; }
 constexpr Layer c2psa(Index channels) { return {Layer::Kind::c2psa, channels, 2}; }
 
-// How a size is made of the table: min(channels, max_channels) · width to the next multiple of 8, and depth · n inner blocks.
+// How a size is made of the table: min(channels, max_channels) · width to the next multiple of 8, and depth · n inner
+// blocks.
 struct Scale {
   const char* name;
   double depth, width;
@@ -81,7 +86,8 @@ inline constexpr Layer v11_neck[] = {
     conv(512),        c3k2(1024, true),
 };
 inline constexpr Scale v11_scales[] = {
-    {"n", 0.5, 0.25, 1024}, {"s", 0.5, 0.5, 1024}, {"m", 0.5, 1, 512, true}, {"l", 1, 1, 512, true}, {"x", 1, 1.5, 512, true},
+    {"n", 0.5, 0.25, 1024},  {"s", 0.5, 0.5, 1024},  {"m", 0.5, 1, 512, true},
+    {"l", 1, 1, 512, true},  {"x", 1, 1.5, 512, true},
 };
 
 inline constexpr Architecture v8{"yolov8", v8_backbone, v8_neck, v8_scales, false};
@@ -98,7 +104,12 @@ struct Config {
   std::vector<std::string> labels = ocellus::config::default_labels(80);
 
   Config(const Architecture& a, const Scale& s)
-      : architecture(&a), variant(s.name), depth_multiple(s.depth), width_multiple(s.width), max_channels(s.max_channels), nested(s.nested) {}
+      : architecture(&a),
+        variant(s.name),
+        depth_multiple(s.depth),
+        width_multiple(s.width),
+        max_channels(s.max_channels),
+        nested(s.nested) {}
 
   Index channels(Index of_table) const;
   Index depth(Index of_table) const;
@@ -135,7 +146,7 @@ struct Backbone : Module<Backbone> {
   Features forward(const Tensor& image) const;
 
   static constexpr char type_name[] = "Backbone";
-  void visit(Visitor& v) { v.items(layers); }
+  void visit(Visitor& v);
 
  private:
   std::size_t p3_end_ = 0, p4_end_ = 0;  // the layers that read p3 and p4
@@ -151,7 +162,7 @@ struct Neck : Module<Neck> {
 
   // The rows of the table, after those of the backbone; upsampling and concatenation have rows of their own.
   static constexpr char type_name[] = "Neck";
-  void visit(Visitor& v) { v.fields(keys_.c_str(), top_p4, out_p3, down_p3, out_p4, down_p4, out_p5); }
+  void visit(Visitor& v);
 
  private:
   std::string keys_;
@@ -172,8 +183,8 @@ struct Head : Module<Head> {
   Dfl dfl;
   Index box_bins;
 
-  // `p3`, `p4`, `p5`: channels of the features. Class biases start at the logit of 5 objects in 640×640 pixels, of any class at any
-  // place, those of the boxes at 1.
+  // `p3`, `p4`, `p5`: channels of the features. Class biases start at the logit of 5 objects in 640×640 pixels, of any
+  // class at any place, those of the boxes at 1.
   Head(Index p3, Index p4, Index p5, Index class_count, Index bins, bool depthwise_classes);
   // (N, H/s, W/s, C) → (N, H/s, W/s, 4 · bins + K)
   Features forward(const Features& x) const;
@@ -181,7 +192,7 @@ struct Head : Module<Head> {
   BoxCandidates decode(const std::vector<Tensor>& maps) const;
 
   static constexpr char type_name[] = "Head";
-  void visit(Visitor& v) { v.fields("cv2, cv3, dfl", boxes, classes, dfl); }
+  void visit(Visitor& v);
 };
 
 struct Yolo : Module<Yolo> {
@@ -196,7 +207,7 @@ struct Yolo : Module<Yolo> {
   std::vector<Tensor> forward(const Tensor& image) const;
 
   static constexpr char type_name[] = "Yolo";
-  void visit(Visitor& v) { v.fields(keys_.c_str(), backbone, neck, head); }
+  void visit(Visitor& v);
 
  private:
   std::string keys_;
@@ -238,16 +249,18 @@ OCELLUS_FN Index Config::channels(Index of_table) const {
 
 // Halves to the even number, as Python rounds.
 OCELLUS_FN Index Config::depth(Index of_table) const {
-  return of_table == 1 ? 1 : std::max<Index>(1, static_cast<Index>(std::nearbyint(static_cast<double>(of_table) * depth_multiple)));
+  const double exact = static_cast<double>(of_table) * depth_multiple;
+  return of_table == 1 ? 1 : std::max<Index>(1, static_cast<Index>(std::nearbyint(exact)));
 }
 
 OCELLUS_FN nn::AnyModule make(const Layer& l, Index in, const Config& c) {
-  const Index out = c.channels(l.channels), n = c.depth(l.depth);
+  const Index out = c.channels(l.channels), n = c.depth(l.depth), half = out / 2;
   switch (l.kind) {
     case Layer::Kind::conv: return nn::AnyModule(Conv(in, out, 3, 2));
     case Layer::Kind::sppf: return nn::AnyModule(Sppf(in, out));
     case Layer::Kind::c2psa: return nn::AnyModule(C2psa(out, n));
-    case Layer::Kind::c2f: return nn::AnyModule(C2f(in, out, out / 2, n, [&] { return Bottleneck(out / 2, out / 2, l.shortcut); }));
+    case Layer::Kind::c2f:
+      return nn::AnyModule(C2f(in, out, half, n, [&] { return Bottleneck(half, half, l.shortcut); }));
     case Layer::Kind::c3k2: break;
   }
   const Index hidden = static_cast<Index>(static_cast<double>(out) * l.expansion);
@@ -269,6 +282,8 @@ OCELLUS_FN Backbone::Backbone(const Config& c) {
   p5 = in;
 }
 
+OCELLUS_FN void Backbone::visit(Visitor& v) { v.items(layers); }
+
 OCELLUS_FN Features Backbone::forward(const Tensor& image) const {
   Features f;
   f.p5 = image;
@@ -281,8 +296,12 @@ OCELLUS_FN Features Backbone::forward(const Tensor& image) const {
 }
 
 // A row of the neck that reads `in` channels, and how many it writes.
-OCELLUS_FN nn::AnyModule neck_row(const Config& c, std::size_t row, Index in) { return make(c.architecture->neck[row], in, c); }
-OCELLUS_FN Index neck_channels(const Config& c, std::size_t row) { return c.channels(c.architecture->neck[row].channels); }
+OCELLUS_FN nn::AnyModule neck_row(const Config& c, std::size_t row, Index in) {
+  return make(c.architecture->neck[row], in, c);
+}
+OCELLUS_FN Index neck_channels(const Config& c, std::size_t row) {
+  return c.channels(c.architecture->neck[row].channels);
+}
 
 OCELLUS_FN Neck::Neck(const Config& c, const Backbone& b)
     : top_p4(neck_row(c, 0, b.p5 + b.p4)),
@@ -297,9 +316,13 @@ OCELLUS_FN Neck::Neck(const Config& c, const Backbone& b)
   for (const int row : {2, 5, 6, 8, 9, 11}) keys_ += std::to_string(static_cast<int>(b.layers.size()) + row) + ", ";
 }
 
+OCELLUS_FN void Neck::visit(Visitor& v) { v.fields(keys_.c_str(), top_p4, out_p3, down_p3, out_p4, down_p4, out_p5); }
+
 OCELLUS_FN Features Neck::forward(const Features& x) const {
   const auto join = [](const Tensor& a, const Tensor& b) { return concat(std::vector<Tensor>{a, b}); };
-  const auto enlarge = [](const Tensor& t) { return resize(t, {2 * t.dim(1), 2 * t.dim(2)}, {.mode = ResizeMode::nearest}); };
+  const auto enlarge = [](const Tensor& t) {
+    return resize(t, {2 * t.dim(1), 2 * t.dim(2)}, {.mode = ResizeMode::nearest});
+  };
   const Tensor top = top_p4(join(enlarge(x.p5), x.p4));
   Features y;
   y.p3 = out_p3(join(enlarge(top), x.p3));
@@ -321,17 +344,18 @@ OCELLUS_FN Tensor Dfl::forward(const Tensor& logits) const {
   return reshape(conv(softmax(reshape(logits, {1, -1, 4, conv.weight.dim(3)}))), sides);
 }
 
-OCELLUS_FN Head::Head(Index p3, Index p4, Index p5, Index class_count, Index bins, bool depthwise_classes) : dfl(bins), box_bins(bins) {
-  const Index box_width = std::max<Index>({16, p3 / 4, 4 * bins}), class_width = std::max(p3, std::min<Index>(class_count, 100));
+OCELLUS_FN Head::Head(Index p3, Index p4, Index p5, Index class_count, Index bins, bool depthwise_classes)
+    : dfl(bins), box_bins(bins) {
+  const Index b = std::max<Index>({16, p3 / 4, 4 * bins}), w = std::max(p3, std::min<Index>(class_count, 100));
   const Index widths[] = {p3, p4, p5};
   for (std::size_t level = 0; level < 3; ++level) {
-    const Index in = widths[level], w = class_width;
-    nn::Conv2d last_box(box_width, 4 * bins, 1), last_class(w, class_count, 1);
+    const Index in = widths[level];
+    nn::Conv2d last_box(b, 4 * bins, 1), last_class(w, class_count, 1);
     const double places = std::pow(640.0 / static_cast<double>(Features::strides[level]), 2);
     init::constant(last_box.bias, 1);
     init::constant(last_class.bias, static_cast<float>(std::log(5 / (static_cast<double>(class_count) * places))));
 
-    boxes.emplace_back().append(Conv(in, box_width, 3)).append(Conv(box_width, box_width, 3)).append(std::move(last_box));
+    boxes.emplace_back().append(Conv(in, b, 3)).append(Conv(b, b, 3)).append(std::move(last_box));
     nn::Sequential& c = classes.emplace_back();
     if (depthwise_classes) {
       c.append(nn::Sequential().append(Conv(in, in, 3, 1, in)).append(Conv(in, w)));
@@ -343,13 +367,19 @@ OCELLUS_FN Head::Head(Index p3, Index p4, Index p5, Index class_count, Index bin
   }
 }
 
+OCELLUS_FN void Head::visit(Visitor& v) { v.fields("cv2, cv3, dfl", boxes, classes, dfl); }
+
 OCELLUS_FN Features Head::forward(const Features& x) const {
-  const auto level = [&](std::size_t i, const Tensor& t) { return concat(std::vector<Tensor>{boxes[i](t), classes[i](t)}); };
+  const auto level = [&](std::size_t i, const Tensor& t) {
+    return concat(std::vector<Tensor>{boxes[i](t), classes[i](t)});
+  };
   return {level(0, x.p3), level(1, x.p4), level(2, x.p5)};
 }
 
 OCELLUS_FN BoxCandidates Head::decode(const std::vector<Tensor>& maps) const {
-  if (maps.size() != 3) throw UsageError("decode: the maps of three levels are needed; got " + std::to_string(maps.size()));
+  if (maps.size() != 3) {
+    throw UsageError("decode: the maps of three levels are needed; got " + std::to_string(maps.size()));
+  }
   std::vector<Tensor> levels;
   for (const Tensor& map : maps) levels.push_back(reshape(map, {map.dim(0), -1, map.dim(3)}));
   const Tensor all = concat(levels, 1);
@@ -363,15 +393,19 @@ OCELLUS_FN BoxCandidates Head::decode(const std::vector<Tensor>& maps) const {
 OCELLUS_FN Yolo::Yolo(const Config& c)
     : backbone(c),
       neck(c, backbone),
-      head(neck.p3, neck.p4, neck.p5, static_cast<Index>(c.labels.size()), c.box_bins, c.architecture->depthwise_classes),
+      head(neck.p3, neck.p4, neck.p5, static_cast<Index>(c.labels.size()), c.box_bins,
+           c.architecture->depthwise_classes),
       config(c),
       keys_("model, model, model." + std::to_string(backbone.layers.size() + 12)) {}
 
+OCELLUS_FN void Yolo::visit(Visitor& v) { v.fields(keys_.c_str(), backbone, neck, head); }
+
 OCELLUS_FN std::vector<Tensor> Yolo::forward(const Tensor& image) const {
-  constexpr Index largest = Features::strides.back();
+  constexpr Index largest = Features::strides[2];
   if (image.rank() != 4 || image.dim(1) % largest != 0 || image.dim(2) % largest != 0) {
-    throw ShapeError(std::string(config.architecture->model_type) + ": the picture must be (N, H, W, C), H and W multiples of " +
-                     std::to_string(largest) + "; got " + image.shape().str() + "; a letterbox brings it to such a size");
+    throw ShapeError(std::string(config.architecture->model_type) +
+                     ": the picture must be (N, H, W, C), H and W multiples of " + std::to_string(largest) + "; got " +
+                     image.shape().str() + "; a letterbox brings it to such a size");
   }
   return head(neck(backbone(image))).list();
 }

@@ -1,7 +1,7 @@
-// The blocks that YOLOv8 and YOLO11 are built from. Every map is (N, H, W, C), and every block but a convolution of stride 2 keeps H
-// and W. Field names are the checkpoint's keys.
-//   bottlenecks and cross-stage partial connections: He et al., 2015, arXiv:1512.03385; Wang et al., 2019, arXiv:1911.11929
-//   pooling pyramid: He et al., 2014, arXiv:1406.4729;   position-sensitive attention: Wang et al., 2024, arXiv:2405.14458, Sec. 3.2
+// The blocks that YOLOv8 and YOLO11 are built from. Every map is (N, H, W, C), and every block but a convolution of
+// stride 2 keeps H and W. Field names are the checkpoint's keys.
+//   bottlenecks: He et al., 2015, arXiv:1512.03385;   cross-stage partial connections: Wang et al., 2019, arXiv:1911.11929
+//   pooling pyramid: He et al., 2014, arXiv:1406.4729;   attention: Wang et al., 2024, arXiv:2405.14458, Sec. 3.2
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,8 @@ namespace ocellus::yolo {
 // Convolution, batch norm, SiLU; Act::none leaves the SiLU out.
 struct Conv : nn::ConvNormAct {
   Conv(Index in, Index out, Index kernel_size = 1, Index stride = 1, Index groups = 1, Act f = Act::silu)
-      : ConvNormAct(in, out, kernel_size, {.stride = stride, .groups = groups, .act = f, .norm = {.eps = 1e-3, .momentum = 0.03}}) {}
+      : ConvNormAct(in, out, kernel_size,
+                    {.stride = stride, .groups = groups, .act = f, .norm = {.eps = 1e-3, .momentum = 0.03}}) {}
 };
 
 // x + conv3×3(conv3×3(x))
@@ -25,7 +26,7 @@ struct Bottleneck : Module<Bottleneck> {
   Conv cv1, cv2;
   bool shortcut;
 
-  Bottleneck(Index channels, Index hidden, bool add) : cv1(channels, hidden, 3), cv2(hidden, channels, 3), shortcut(add) {}
+  Bottleneck(Index channels, Index hidden, bool add);
   Tensor forward(const Tensor& x) const;
   OCELLUS_MODULE(Bottleneck, cv1, cv2)
 };
@@ -40,8 +41,8 @@ struct C3k : Module<C3k> {
   OCELLUS_MODULE(C3k, cv1, cv2, cv3, m)
 };
 
-// A cross-stage partial block with two convolutions: of `hidden` channels each, one half goes on as it is, the other through n inner
-// blocks in a row, and the output sees what came before and behind each of them.
+// A cross-stage partial block with two convolutions: of `hidden` channels each, one half goes on as it is, the other
+// through n inner blocks in a row, and the output sees what came before and behind each of them.
 struct C2f : Module<C2f> {
   Conv cv1, cv2;
   std::vector<nn::AnyModule> m;
@@ -59,12 +60,13 @@ struct C2f : Module<C2f> {
 struct Sppf : Module<Sppf> {
   Conv cv1, cv2;
 
-  Sppf(Index in, Index out) : cv1(in, in / 2), cv2(in / 2 * 4, out) {}
+  Sppf(Index in, Index out);
   Tensor forward(const Tensor& x) const;
   OCELLUS_MODULE(Sppf, cv1, cv2)
 };
 
-// Self-attention over the pixels, keys half as wide as values, and a depthwise convolution that tells it where they are.
+// Self-attention over the pixels, keys half as wide as values, and a depthwise convolution that tells it where they
+// are.
 struct Attention : Module<Attention> {
   Conv qkv, proj, pe;
   Index heads, key_width, value_width;  // of one head
@@ -103,6 +105,9 @@ struct C2psa : Module<C2psa> {
 
 namespace ocellus::yolo {
 
+OCELLUS_FN Bottleneck::Bottleneck(Index channels, Index hidden, bool add)
+    : cv1(channels, hidden, 3), cv2(hidden, channels, 3), shortcut(add) {}
+
 OCELLUS_FN Tensor Bottleneck::forward(const Tensor& x) const {
   const Tensor y = cv2(cv1(x));
   return shortcut ? x + y : y;
@@ -125,6 +130,8 @@ OCELLUS_FN Tensor C2f::forward(const Tensor& x) const {
   for (const nn::AnyModule& block : m) parts.push_back(block(parts.back()));
   return cv2(concat(parts));
 }
+
+OCELLUS_FN Sppf::Sppf(Index in, Index out) : cv1(in, in / 2), cv2(in / 2 * 4, out) {}
 
 OCELLUS_FN Tensor Sppf::forward(const Tensor& x) const {
   const MaxPoolOptions window{.kernel_size = 5, .stride = 1, .padding = 2};

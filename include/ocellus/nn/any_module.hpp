@@ -8,8 +8,8 @@
 
 namespace ocellus::nn {
 
-// A module from one tensor to one tensor. To a visitor it is the module that it holds. A value as every module: a copy has
-// weights of its own.
+// A module from one tensor to one tensor. To a visitor it is the module that it holds. A value as every module: a copy
+// has weights of its own.
 class AnyModule {
  public:
   template <class M>

@@ -14,7 +14,7 @@ struct ConvNormActOptions {
   BatchNormLayerOptions norm = {};
 };
 
-// act(bn(conv(x))), padded by half of the kernel: (N, H, W, in) → (N, ⌈H / stride⌉, ⌈W / stride⌉, out) for an odd kernel
+// act(bn(conv(x))), padded by half of the kernel; an odd one takes (N, H, W, in) to (N, ⌈H / stride⌉, ⌈W / stride⌉, out)
 struct ConvNormAct : Module<ConvNormAct> {
   Conv2d conv;
   BatchNorm2d bn;
@@ -22,7 +22,10 @@ struct ConvNormAct : Module<ConvNormAct> {
 
   ConvNormAct(Index in_channels, Index out_channels, Size2 kernel_size, const ConvNormActOptions& o = {})
       : conv(in_channels, out_channels, kernel_size,
-             {.stride = o.stride, .padding = {kernel_size.h / 2, kernel_size.w / 2}, .groups = o.groups, .bias = false}),
+             {.stride = o.stride,
+              .padding = {kernel_size.h / 2, kernel_size.w / 2},
+              .groups = o.groups,
+              .bias = false}),
         bn(out_channels, o.norm),
         act(o.act) {}
   Tensor forward(const Tensor& x) const { return activation(bn(conv(x)), act); }
