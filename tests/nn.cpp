@@ -102,6 +102,12 @@ TEST_CASE("layers") {
         [](const nn::GroupNorm& l, const Tensor& x) { return group_norm<float>(x, l.groups, l.weight, l.bias, l.eps); });
   layer("BatchNorm2d", nn::BatchNorm2d(5), {{2, 3, 4, 5}, {2, 3, 4, 5}, "weight(5) bias(5) running_mean(5) running_var(5) num_batches_tracked()", {}, ""},
         [](const nn::BatchNorm2d& l, const Tensor& x) { return batch_norm<float>(x, l.weight, l.bias, l.running_mean, l.running_var, l.num_batches_tracked); });
+  layer("ConvNormAct", nn::ConvNormAct(3, 4, 3, {.stride = 2, .act = Act::silu, .norm = {.eps = 1e-3}}),
+        {{2, 5, 7, 3}, {2, 3, 4, 4}, "conv.weight(4, 3, 3, 3) bn.weight(4) bn.bias(4) bn.running_mean(4) bn.running_var(4) bn.num_batches_tracked()", {}, ""},
+        [](const nn::ConvNormAct& l, const Tensor& x) {
+          const Tensor y = conv2d<float>(x, l.conv.weight, {}, {.stride = 2, .padding = 1});
+          return silu(batch_norm<float>(y, l.bn.weight, l.bn.bias, l.bn.running_mean, l.bn.running_var, {}, {.eps = 1e-3}));
+        });
   layer("Activation", nn::Activation(Act::relu6), {{2, 3}, {2, 3}, "", {}, ""}, [](const nn::Activation&, const Tensor& x) { return relu6(x); });
   layer("MaxPool2d", nn::MaxPool2d({.kernel_size = 2}), {{2, 5, 4, 3}, {2, 2, 2, 3}, "", {2, 1, 4, 3}, "max_pool2d: the window must fit into the padded image; got x=(2, 1, 4, 3)"},
         [](const nn::MaxPool2d&, const Tensor& x) { return max_pool2d(x, {.kernel_size = 2}); });

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <ocellus/nn/activation.hpp>
+#include <ocellus/nn/any_module.hpp>
 #include <ocellus/nn/conv.hpp>
+#include <ocellus/nn/conv_norm_act.hpp>
 #include <ocellus/nn/dropout.hpp>
 #include <ocellus/nn/init.hpp>
 #include <ocellus/nn/linear.hpp>
