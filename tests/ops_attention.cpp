@@ -23,7 +23,8 @@ const Row rows[] = {
 
 Double twin(const Double& q, const Double& k, const Double& v, Index heads, double scale) {
   const Index channels = q.dim(2), dim = channels / heads, keys = k.dim(1);
-  Double y(q.shape());
+  const Index value_channels = v.dim(2), value_dim = value_channels / heads;
+  Double y({q.dim(0), q.dim(1), value_channels});
   for (Index n = 0; n < q.dim(0); ++n) {
     for (Index h = 0; h < heads; ++h) {
       for (Index i = 0; i < q.dim(1); ++i) {
@@ -38,7 +39,8 @@ Double twin(const Double& q, const Double& k, const Double& v, Index heads, doub
         }
         for (Index j = 0; j < keys; ++j) {
           const double p = weight[static_cast<std::size_t>(j)] / sum;
-          for (Index d = 0; d < dim; ++d) y[row + d] += p * v[(n * keys + j) * channels + h * dim + d];
+          const Index to = (n * q.dim(1) + i) * value_channels + h * value_dim;
+          for (Index d = 0; d < value_dim; ++d) y[to + d] += p * v[(n * keys + j) * value_channels + h * value_dim + d];
         }
       }
     }
@@ -78,6 +80,21 @@ TEST_CASE("gradients") {
   const auto report =
       gradcheck("attention dropout", with_dropout, {{2, 3, 6}, {2, 5, 6}, {2, 5, 6}}, {.training = true});
   CHECK_MESSAGE(report.ok(), report.str());
+}
+
+TEST_CASE("values may be wider or narrower than keys") {
+  const auto check = [](Index channels) {
+    CAPTURE(channels);
+    const Double q = random_tensor<double>({2, 3, 6}, 1, -2, 2), k = random_tensor<double>({2, 5, 6}, 2, -2, 2);
+    const Double v = random_tensor<double>({2, 5, channels}, 3);
+    const Double y = scaled_dot_product_attention(q, k, v, {.heads = 2});
+    CHECK(max_difference(y, twin(q, k, v, 2, 1 / std::sqrt(3.0))) <= 1e-13);
+    const auto f = [](const auto& x) { return scaled_dot_product_attention(x[0], x[1], x[2], {.heads = 2}); };
+    const auto report = gradcheck("attention, other values", f, {{2, 3, 6}, {2, 5, 6}, {2, 5, channels}});
+    CHECK_MESSAGE(report.ok(), report.str());
+  };
+  check(10);
+  check(2);
 }
 
 TEST_CASE("dropout acts on the weights, in training only") {
@@ -126,6 +143,10 @@ TEST_CASE("sizes that do not fit are refused") {
                        "attention: q must be (N, Lq, C), k and v (N, Lk, C); got q=(2, 3, 6), k=(2, 5, 6), v=(2, 4, 6)",
                        ShapeError);
   CHECK_THROWS_AS(scaled_dot_product_attention(q, Tensor({2, 0, 6}), Tensor({2, 0, 6})), ShapeError);
+  CHECK_THROWS_WITH_AS(scaled_dot_product_attention(q, k, Tensor({2, 5, 7}), {.heads = 2}),
+                       "attention: heads must divide the channels of v; got q=(2, 3, 6), k=(2, 5, 6), v=(2, 5, 7)", ShapeError);
+  CHECK_THROWS_WITH_AS(scaled_dot_product_attention(q, k, Tensor({2, 4, 8})),
+                       "attention: k and v must have the same tokens; got q=(2, 3, 6), k=(2, 5, 6), v=(2, 4, 8)", ShapeError);
   const Training training;
   CHECK_THROWS_WITH_AS(scaled_dot_product_attention(q, k, k, {.heads = 4, .dropout = 0.5}), heads, ShapeError);
 }

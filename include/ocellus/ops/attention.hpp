@@ -12,7 +12,8 @@ struct AttentionOptions {
   double dropout = 0;  // of the attention weights, in training; the score matrix then exists as a whole
 };
 
-// softmax(scale q kᵀ) v per head: q (N, Lq, H·D), k and v (N, Lk, H·D) → (N, Lq, H·D). Throws ShapeError.
+// softmax(scale q kᵀ) v per head: q (N, Lq, H·D), k (N, Lk, H·D), v (N, Lk, H·E) → (N, Lq, H·E). Where E ≠ D the score
+// matrix exists as a whole. Throws ShapeError.
 template <class T>
 BasicTensor<T> scaled_dot_product_attention(const BasicTensor<T>& q, const BasicTensor<T>& k, const BasicTensor<T>& v,
                                             const AttentionOptions& options = {});
@@ -106,20 +107,26 @@ BasicTensor<T> scaled_dot_product_attention(const BasicTensor<T>& q, const Basic
                                             const AttentionOptions& options) {
   op::Attention op;
   op.heads = options.heads;
+  const bool even = v.rank() != 3 || k.rank() != 3 || v.dim(2) == k.dim(2);
   Run shapes;
   shapes.op = &op_info<op::Attention>;
-  for (const BasicTensor<T>* x : {&q, &k, &v}) shapes.in.emplace_back(x->spec(), nullptr);
+  for (const BasicTensor<T>* x : {&q, &k, even ? &v : &k}) shapes.in.emplace_back(x->spec(), nullptr);
   op.infer(shapes);
-  const Index dim = q.dim(2) / op.heads;
-  op.scale = options.scale != 0 ? options.scale : 1 / std::sqrt(static_cast<double>(dim));
-  if (options.dropout == 0 || !context().training) return call(op, q, k, v);
+  if (!even) {
+    shapes.in[2] = View(v.spec(), nullptr);
+    shapes.require(v.dim(0) == k.dim(0) && v.dim(1) == k.dim(1), "k and v must have the same tokens");
+    shapes.require(v.dim(2) % op.heads == 0, "heads must divide the channels of v");
+  }
+  op.scale = options.scale != 0 ? options.scale : 1 / std::sqrt(static_cast<double>(q.dim(2) / op.heads));
+  const bool drops = options.dropout != 0 && context().training;
+  if (even && !drops) return call(op, q, k, v);
 
   const auto by_head = [&](const BasicTensor<T>& x) {
-    return permute(reshape(x, {x.dim(0), x.dim(1), op.heads, dim}), {0, 2, 1, 3});
+    return permute(reshape(x, {x.dim(0), x.dim(1), op.heads, x.dim(2) / op.heads}), {0, 2, 1, 3});
   };
-  const BasicTensor<T> scores = matmul(by_head(q), by_head(k), {.transpose_b = true});
-  const BasicTensor<T> weights = dropout(softmax(affine(scores, op.scale)), options.dropout);
-  return reshape(permute(matmul(weights, by_head(v)), {0, 2, 1, 3}), q.shape());
+  const BasicTensor<T> scores = matmul(by_head(affine(q, op.scale)), by_head(k), {.transpose_b = true});
+  const BasicTensor<T> weights = drops ? dropout(softmax(scores), options.dropout) : softmax(scores);
+  return reshape(permute(matmul(weights, by_head(v)), {0, 2, 1, 3}), {q.dim(0), q.dim(1), v.dim(2)});
 }
 OCELLUS_FLOATS(scaled_dot_product_attention)
 
