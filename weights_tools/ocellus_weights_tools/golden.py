@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import math
 import platform
 import sys
 from pathlib import Path
@@ -20,20 +21,23 @@ import torch.nn.functional as F
 from safetensors import safe_open
 
 from .files import write_safetensors
-from .random_values import random_images
+from .random_values import hash_values, hashed, random_images
 
 Tensors = dict[str, torch.Tensor]
 Golden = tuple[Tensors, dict[str, str]]
 
 # Seeds at which PyTorch's own float32 gradients stay well inside the tests' tolerance (tests/test_golden.py holds them
 # to a quarter of it); at an unlucky seed it is their rounding that a test would measure. The tolerance is 1e-5, and 5e-5
-# where a dozen batch norms over few values stand in a row, each of which enlarges the rounding of the ones before.
+# where a dozen batch norms over few values stand in a row, each of which enlarges the rounding of the ones before; in YOLO
+# there are up to fifty, and it is 1e-4 and 2e-4.
 SEGFORMER_SEED = 10
 VIT_SEED = 1
 RESNET18_SEED = 8
 RESNET50_SEED = 5
 VGG_SEED = 7
 MOBILENET_V2_SEED = 9
+YOLOV8_SEED = 8
+YOLO11_SEED = 32
 SEED = 1
 ADAMW = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.05, "steps": 5}
 # Some gradients vanish in exact arithmetic (a key's bias moves all scores of a softmax alike; a constant before a batch
@@ -46,6 +50,9 @@ RELU6_CLASSIFIER_SCALE = 0.005
 # Modules without an output of their own: identities here (their output is their input) and lists (that of their last
 # child).
 ANONYMOUS = ("Dropout", "Identity", "SegformerDropPath", "Sequential", "Conv2dNormActivation")
+# YOLO's blocks, whose outputs tell enough, and keep the files small.
+YOLO_BLOCKS = ("Conv", "DWConv", "Bottleneck", "C2f", "C3k", "C3k2", "SPPF", "C2PSA", "PSABlock", "Attention")
+YOLO_GAIN = 1.3
 
 
 def _first_tensor(output: object) -> torch.Tensor | None:
@@ -56,8 +63,11 @@ def _first_tensor(output: object) -> torch.Tensor | None:
     return getattr(output, "last_hidden_state", None)
 
 
-def capture(model: torch.nn.Module, run: Callable[[], torch.Tensor]) -> tuple[Tensors, torch.Tensor]:
-    """Runs the model and returns the output of every module by its path, and what `run` returned."""
+def capture(
+    model: torch.nn.Module, run: Callable[[], torch.Tensor], kinds: tuple[str, ...] = ()
+) -> tuple[Tensors, torch.Tensor]:
+    """Runs the model and returns the output of every module, or of those whose types have these names, by its path, and
+    what `run` returned."""
     outputs: Tensors = {}
     handles = []
 
@@ -73,6 +83,8 @@ def capture(model: torch.nn.Module, run: Callable[[], torch.Tensor]) -> tuple[Te
         return hook
 
     for path, module in model.named_modules():
+        if kinds and type(module).__name__ not in kinds:
+            continue
         # Activations in place change the output before them, and a ResNet's block runs one of them several times.
         if path and type(module).__name__ not in ANONYMOUS and not getattr(module, "inplace", False):
             handles.append(module.register_forward_hook(watch(path)))
@@ -292,6 +304,57 @@ def make_mobilenet_v2_tiny() -> Golden:
     return _make_vision(config, MOBILENET_V2_SEED, (40, 40), (45, 61))
 
 
+def yolo_loss(maps: list[torch.Tensor]) -> torch.Tensor:
+    """A loss that reaches every parameter: the sum of the maps' mean squares."""
+    return sum(map_.square().mean() for map_ in maps)
+
+
+def yolo_input(shape: list[int], seed: int) -> torch.Tensor:
+    """Noise of variance 1 as the reference takes it, (N, C, H, W), from the shape (N, H, W, C)."""
+    values = hashed(math.prod(shape), seed * 1024 + 1023) * np.float32(math.sqrt(3))
+    return torch.from_numpy(values).reshape(shape).permute(0, 3, 1, 2).contiguous()
+
+
+def _make_yolo(config: dict, seed: int) -> Golden:
+    from .yolo_models import OUTPUTS, build, raw_maps
+
+    config = config | {"variant": "n", "num_labels": 3, "max_channels": 64, "width_multiple": 0.125, "box_bins": 4}
+    model = build(config)
+    hash_values(model, seed, YOLO_GAIN)
+    model = model.double()
+    shapes = {"input": [4, 128, 160, 3], "eval.input": [1, 32, 32, 3]}
+    tensors: Tensors = {}
+
+    model.eval()
+    images = yolo_input(shapes["eval.input"], seed).double()
+    with torch.no_grad():
+        outputs, maps = capture(model, lambda: raw_maps(model, images), YOLO_BLOCKS)
+    tensors |= {f"eval.output.{path}": output for path, output in outputs.items()}
+    tensors |= {f"eval.output.{name}": map_ for name, map_ in zip(OUTPUTS, maps)}
+
+    model.train()
+    loss = yolo_loss(raw_maps(model, yolo_input(shapes["input"], seed).double()))
+    loss.backward()
+    tensors["train.loss"] = loss
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            tensors[f"train.grad.{name}"] = parameter.grad
+    for name in ("model.0.bn.running_mean", "model.0.bn.running_var"):
+        tensors[f"train.buffer.{name}"] = model.get_buffer(name)
+    hashed_values = {"seed": seed, "gain": YOLO_GAIN, "inputs": shapes}
+    return tensors, {"config": json.dumps(config), "hashed": json.dumps(hashed_values)}
+
+
+def make_yolov8_tiny() -> Golden:
+    """C2f with one and two bottlenecks, with and without shortcut."""
+    return _make_yolo({"model_type": "yolov8", "depth_multiple": 0.33}, YOLOV8_SEED)
+
+
+def make_yolo11_tiny() -> Golden:
+    """C3k2 with bottlenecks and with C3k, C2PSA, depthwise class branches."""
+    return _make_yolo({"model_type": "yolo11", "depth_multiple": 0.5}, YOLO11_SEED)
+
+
 def _make_ops() -> Golden:
     from .golden_ops import make_ops
 
@@ -317,6 +380,10 @@ MAKERS: dict[str, dict[str, Callable[[], Golden]]] = {
         "resnet50_tiny": make_resnet50_tiny,
         "vgg_tiny": make_vgg_tiny,
         "mobilenet_v2_tiny": make_mobilenet_v2_tiny,
+    },
+    "ultralytics": {
+        "yolov8_tiny": make_yolov8_tiny,
+        "yolo11_tiny": make_yolo11_tiny,
     },
 }
 REFERENCE_OF = {name: reference for reference, makers in MAKERS.items() for name in makers}

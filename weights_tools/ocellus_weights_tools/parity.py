@@ -1,8 +1,9 @@
 """Compares `ocellus run` with the reference implementation on random checkpoints.
 
-The reference is transformers or torchvision. One environment need not hold both: only that of the models asked for is
-imported. Each case builds a hub directory whose every tensor is random, runs both on the same input and prints one line:
-max |difference|, max |logit|, their ratio. The exit code is 1 if a ratio exceeds the tolerance or a case fails.
+The reference is transformers, torchvision or Ultralytics. One environment need not hold all: only that of the models asked
+for is imported. Each case builds a hub directory whose every tensor is random, runs both on the same input and prints one
+line: max |difference|, max |output|, their ratio, of several outputs the worst. The exit code is 1 if a ratio exceeds the
+tolerance or a case fails.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import checkpoint, vision_models
+from . import checkpoint, vision_models, yolo_models
 from .random_values import random_images
 
 # By the library that implements the models: how to make their configurations, models and checkpoints.
-REFERENCES = {"transformers": checkpoint, "torchvision": vision_models}
+REFERENCES = {"transformers": checkpoint, "torchvision": vision_models, "ultralytics": yolo_models}
 MODELS = {name: module for module in REFERENCES.values() for name in module.MODELS}
 
 TOLERANCE = 1e-4
 # Outside this range the random weights have lost their scale, and a ratio would mean nothing.
-SANE_LOGITS = (0.1, 100.0)
+SANE_OUTPUT = (0.1, 100.0)
+
+# By their names in the program.
+Outputs = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ class Outcome:
 
     def problem(self, tolerance: float) -> str:
         """Empty if the case passes."""
-        if not SANE_LOGITS[0] <= self.maximum <= SANE_LOGITS[1]:
-            return f"max |logit| outside [{SANE_LOGITS[0]:g}, {SANE_LOGITS[1]:g}]"
+        if not SANE_OUTPUT[0] <= self.maximum <= SANE_OUTPUT[1]:
+            return f"max |output| outside [{SANE_OUTPUT[0]:g}, {SANE_OUTPUT[1]:g}]"
         # Written so that NaN fails.
         if not self.ratio <= tolerance:
             return f"ratio above {tolerance:g}"
@@ -66,14 +70,16 @@ class ParityError(Exception):
 
 
 def all_cases(reference: str = "transformers") -> list[Case]:
-    """SegFormer B0-B5 and an odd configuration, ViT-B/16 and an odd configuration, or torchvision's networks; each
-    model's cases together."""
+    """SegFormer B0-B5 and an odd configuration, ViT-B/16 and an odd configuration, torchvision's networks, or YOLOv8 and
+    YOLO11; each model's cases together."""
     cases = []
     for model in REFERENCES[reference].MODELS:
         if model in ("resnet18", "resnet50", "vgg16", "mobilenet_v2"):
             shapes = [(224, 224, 1), (224, 224, 2), (161, 203, 1), (161, 203, 2)]
         elif reference == "torchvision":
             shapes = [(161, 203, 2)]
+        elif reference == "ultralytics":
+            shapes = [(640, 640, 1), (320, 416, 2)]
         elif model.startswith("segformer-"):
             shapes = [(512, 512, 1), (256, 512, 1), (333, 517, 1), (512, 512, 2)]
         elif model == "vit-base":
@@ -84,8 +90,8 @@ def all_cases(reference: str = "transformers") -> list[Case]:
     return cases
 
 
-def run_program(program: Path, folder: Path, images: np.ndarray, threads: int) -> np.ndarray:
-    """Runs `ocellus run` on images (N, H, W, C) and returns its logits."""
+def run_program(program: Path, folder: Path, images: np.ndarray, threads: int) -> Outputs:
+    """Runs `ocellus run` on images (N, H, W, C) and returns what it wrote."""
     source = folder / "x.npy"
     target = folder / "output"
     np.save(source, images)
@@ -94,32 +100,42 @@ def run_program(program: Path, folder: Path, images: np.ndarray, threads: int) -
     source.unlink()
     if done.returncode != 0:
         raise ParityError(f"exit code {done.returncode}: {(done.stderr or done.stdout).strip()}")
-    answer = target / "logits.npy"
-    if not answer.is_file():
-        raise ParityError(f"the program wrote no {answer.name}")
-    logits = np.load(answer)
-    answer.unlink()
-    return logits
+    outputs = {}
+    for path in sorted(target.glob("*.npy")):
+        outputs[path.stem] = np.load(path)
+        path.unlink()
+    return outputs
 
 
-def reference_logits(model: torch.nn.Module, images: np.ndarray) -> np.ndarray:
-    """The reference's logits in the program's layout: (N, H/4, W/4, K) or (N, K)."""
+def reference_outputs(model: torch.nn.Module, images: np.ndarray) -> Outputs:
+    """The reference's outputs in the program's layout: logits (N, H/4, W/4, K) or (N, K); YOLO's maps p3, p4, p5."""
     dtype = next(model.parameters()).dtype
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(dtype)
-    options = {"interpolate_pos_encoding": True} if type(model).__name__ == "ViTForImageClassification" else {}
     with torch.inference_mode():
-        output = model(pixels, **options)
-        logits = getattr(output, "logits", output)  # torchvision's networks return them as they are
-        return (logits.permute(0, 2, 3, 1) if logits.dim() == 4 else logits).contiguous().numpy()
+        if type(model).__name__ == "DetectionModel":
+            outputs = dict(zip(yolo_models.OUTPUTS, yolo_models.raw_maps(model, pixels)))
+        else:
+            interpolates = type(model).__name__ == "ViTForImageClassification"
+            output = model(pixels, **({"interpolate_pos_encoding": True} if interpolates else {}))
+            outputs = {"logits": getattr(output, "logits", output)}  # torchvision's networks return them as they are
+    last = {name: y.permute(0, 2, 3, 1) if y.dim() == 4 else y for name, y in outputs.items()}
+    return {name: y.contiguous().numpy() for name, y in last.items()}
 
 
-def compare(expected: np.ndarray, actual: np.ndarray) -> Outcome:
-    if actual.dtype != np.float32:
-        raise ParityError(f"logits are {actual.dtype}, expected float32")
-    if expected.shape != actual.shape:
-        raise ParityError(f"logits have shape {actual.shape}, expected {expected.shape}")
-    difference = np.abs(expected - actual).max()
-    return Outcome(float(difference), float(np.abs(expected).max()))
+def compare(expected: Outputs, actual: Outputs) -> Outcome:
+    """The worst of the outputs."""
+    if actual.keys() != expected.keys():
+        raise ParityError(f"the program wrote {sorted(actual)}, expected {sorted(expected)}")
+    outcomes = []
+    for name, wanted in expected.items():
+        if actual[name].dtype != np.float32:
+            raise ParityError(f"{name} is {actual[name].dtype}, expected float32")
+        if wanted.shape != actual[name].shape:
+            raise ParityError(f"{name} has shape {actual[name].shape}, expected {wanted.shape}")
+        difference = np.abs(wanted - actual[name]).max()
+        outcomes.append(Outcome(float(difference), float(np.abs(wanted).max())))
+    # Written so that NaN is the worst.
+    return max(outcomes, key=lambda outcome: outcome.ratio if outcome.ratio == outcome.ratio else float("inf"))
 
 
 def check_model(program: Path, name: str, cases: list[Case], options: argparse.Namespace) -> bool:
@@ -137,9 +153,9 @@ def check_model(program: Path, name: str, cases: list[Case], options: argparse.N
             images = random_images((case.batch, case.height, case.width, 3), options.seed + 1)
             try:
                 actual = run_program(program, folder, images, options.threads)
-                outcome = compare(reference_logits(model, images), actual)
+                outcome = compare(reference_outputs(model, images), actual)
                 problem = outcome.problem(options.tolerance)
-                figures = f"max|d| {outcome.difference:.3e}  max|logit| {outcome.maximum:.3f}"
+                figures = f"max|d| {outcome.difference:.3e}  max|y| {outcome.maximum:.3f}"
                 figures += f"  ratio {outcome.ratio:.2e}  "
             except (ParityError, OSError, ValueError) as error:
                 figures, problem = "", str(error)
@@ -171,7 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
         const="transformers",
         choices=REFERENCES,
         metavar="REFERENCE",
-        help="every model of transformers (default) or torchvision at every size of the acceptance list",
+        help="every model of transformers (default), torchvision or ultralytics at every size of the acceptance list",
     )
     parser.add_argument("--size", type=_size, default=(512, 512), metavar="HxW", help="with --model (default 512x512)")
     parser.add_argument("--batch", type=int, default=1, help="with --model (default 1)")

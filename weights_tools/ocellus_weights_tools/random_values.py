@@ -47,3 +47,30 @@ def random_images(shape: tuple[int, int, int, int], seed: int) -> np.ndarray:
     phase = generator.uniform(0, 2 * np.pi, (count, 1, 1, channels))
     waves = np.sin(y + phase) + np.cos(x - phase)
     return (0.7 * waves + 0.7 * generator.standard_normal(shape)).astype(np.float32)
+
+
+def hashed(count: int, stream: int) -> np.ndarray:
+    """`count` values in [-1, 1) that any language computes from their places alone, to the bit: golden files need not
+    hold them."""
+    h = np.arange(count, dtype=np.uint32) * np.uint32(2654435761) + np.uint32(stream) * np.uint32(40503)
+    h = (h ^ (h >> np.uint32(15))) * np.uint32(2246822519)
+    h = (h ^ (h >> np.uint32(13))) * np.uint32(3266489917)
+    return ((h ^ (h >> np.uint32(16))) >> np.uint32(8)).astype(np.float32) / np.float32(1 << 23) - np.float32(1)
+
+
+def hash_values(model: nn.Module, seed: int, gain: float) -> None:
+    """Fills every parameter and buffer but counters and fixed parameters with `hashed`, the stream being seed · 1024 + its
+    place in the state dict: convolutions with variance gain²/fan_in, norm scales and running variances in [0.5, 1.5),
+    biases and running means in [-0.5, 0.5)."""
+    fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    with torch.no_grad():
+        for place, (name, tensor) in enumerate(model.state_dict().items()):
+            if name in fixed or name.endswith("num_batches_tracked"):
+                continue
+            values = hashed(tensor.numel(), seed * 1024 + place)
+            if tensor.dim() == 4:
+                values *= np.float32(math.sqrt(3 * tensor.shape[0] / tensor.numel()) * gain)
+            else:
+                scale = name.endswith(("weight", "running_var"))
+                values = values * np.float32(0.5) + np.float32(1 if scale else 0)
+            tensor.copy_(torch.from_numpy(values).reshape(tensor.shape))

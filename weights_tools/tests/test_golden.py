@@ -99,6 +99,42 @@ def test_float32_reference_reproduces_the_file(name):
         optimizer.step()
 
 
+@pytest.mark.parametrize("name,tolerance", [("yolov8_tiny", 1e-4), ("yolo11_tiny", 2e-4)])
+def test_float32_yolo_reproduces_the_file(name, tolerance):
+    need(name)
+    from ocellus_weights_tools import yolo_models
+    from ocellus_weights_tools.random_values import hash_values
+
+    tensors, metadata = load(name)
+    settings = json.loads(metadata["hashed"])
+    model = yolo_models.build(json.loads(metadata["config"]))
+    hash_values(model, settings["seed"], settings["gain"])
+    inputs = {key: golden.yolo_input(shape, settings["seed"]) for key, shape in settings["inputs"].items()}
+
+    model.eval()
+    with torch.no_grad():
+        run = lambda: yolo_models.raw_maps(model, inputs["eval.input"])  # noqa: E731
+        outputs, maps = golden.capture(model, run, golden.YOLO_BLOCKS)
+    expected = below(tensors, "eval.output.")
+    outputs |= dict(zip(yolo_models.OUTPUTS, maps))
+    assert outputs.keys() == expected.keys()
+    for path, output in outputs.items():
+        assert 0.05 < expected[path].abs().max() < 50, path
+        assert (output - expected[path]).abs().max() <= 1e-5 * expected[path].abs().max(), path
+
+    model.train()
+    loss = golden.yolo_loss(yolo_models.raw_maps(model, inputs["input"]))
+    loss.backward()
+    assert loss.item() == pytest.approx(tensors["train.loss"].item(), rel=1e-5)
+    gradients = below(tensors, "train.grad.")
+    trained = {path: p for path, p in model.named_parameters() if p.requires_grad}
+    assert gradients.keys() == trained.keys()
+    largest = max(gradient.abs().max() for gradient in gradients.values())
+    for path, parameter in trained.items():
+        scale = max(gradients[path].abs().max(), 1e-3 * largest)
+        assert (parameter.grad - gradients[path]).abs().max() <= tolerance / 4 * scale, path
+
+
 def test_check_finds_a_changed_value(tmp_path):
     need("pillow_resize")
     tensors, metadata = golden.make("pillow_resize")

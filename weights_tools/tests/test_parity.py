@@ -13,24 +13,26 @@ import numpy as np
 import torch
 from pathlib import Path
 from safetensors.torch import load_file
-from ocellus_weights_tools import vision_models
-from ocellus_weights_tools.parity import reference_logits
+from ocellus_weights_tools import vision_models, yolo_models
+from ocellus_weights_tools.parity import reference_outputs
 torch.set_num_threads(1)
 options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 assert sys.argv[1] == "run"
 folder = Path(options["--model"])
 config = json.loads((folder / "config.json").read_text())
 if "variant" in config:
-    model = vision_models.make_model(config, seed=0)
+    models = yolo_models if config["model_type"].startswith("yolo") else vision_models
+    model = models.make_model(config, seed=0)
     model.load_state_dict(load_file(folder / "model.safetensors"))
 else:
     from transformers import SegformerForSemanticSegmentation, ViTForImageClassification
     kinds = {{"segformer": SegformerForSemanticSegmentation, "vit": ViTForImageClassification}}
     model = kinds[config["model_type"]].from_pretrained(folder).eval()
-logits = reference_logits(model, np.load(options["--input"]))
-logits.flat[0] += {error}
+outputs = reference_outputs(model, np.load(options["--input"]))
+outputs[max(outputs)].flat[0] += {error}
 Path(options["--output"]).mkdir(parents=True, exist_ok=True)
-np.save(Path(options["--output"]) / "logits.npy", logits)
+for name, y in outputs.items():
+    np.save(Path(options["--output"]) / (name + ".npy"), y)
 """
 
 
@@ -53,6 +55,7 @@ def need(reference):
         ("transformers", "vit-odd", "45x75"),
         ("torchvision", "resnet18", "45x61"),
         ("torchvision", "mobilenet_v2", "45x61"),
+        ("ultralytics", "yolo11n", "64x96"),
     ],
 )
 @pytest.mark.parametrize("error,code", [("0", 0), ("0.01", 1), ("float('nan')", 1)])
@@ -88,3 +91,8 @@ def test_the_list_has_what_acceptance_asks_for():
         for shape in ("224x224 batch 1", "224x224 batch 2", "161x203 batch 1", "161x203 batch 2"):
             assert f"{model} {shape}" in cases
     assert {model.split()[0] for model in cases} == set(parity.vision_models.MODELS)
+    cases = {str(case) for case in parity.all_cases("ultralytics")}
+    for family in ("yolov8", "yolo11"):
+        for scale in "nsmlx":
+            for shape in ("640x640 batch 1", "320x416 batch 2"):
+                assert f"{family}{scale} {shape}" in cases
