@@ -9,6 +9,7 @@
 #include <ocellus/io.hpp>
 #include <ocellus/nn/init.hpp>
 #include <ocellus/pipeline.hpp>
+#include <ocellus/testing/gradcheck.hpp>
 
 #include "io_support.hpp"
 
@@ -100,6 +101,31 @@ TEST_CASE("convolutional networks expect what torchvision's weights expect") {
   int differing = 0;
   for (Index y = 0; y < 224; ++y) differing += !std::equal(prepared.row(y), prepared.row(y) + 224 * 3, resized.row(16 + y) + 58 * 3);
   CHECK(differing == 0);
+}
+
+TEST_CASE("YOLO expects a letterbox of pixels between 0 and 1") {
+  for (const char* config : {R"({"model_type": "yolov8"})", R"({"model_type": "yolo11"})"}) {
+    const Preprocess p = default_preprocess(json(config));
+    CHECK(p.resize == ResizePolicy::letterbox);
+    CHECK(p.filter == Filter::bilinear);
+    CHECK(p.pad_value == 114);
+    CHECK(p.do_rescale);
+    CHECK_FALSE(p.do_normalize);
+    CHECK(input_size(p, 1) == Size2(640));
+  }
+}
+
+TEST_CASE("a runner gives every output of its network") {
+  const std::shared_ptr<Network> network = make_network(
+      json(R"({"model_type": "yolo11", "variant": "n", "width_multiple": 0.125, "max_channels": 64, "num_labels": 2})"));
+  const Runner runner(network);
+  const Tensor x = random_tensor<float>({1, 32, 64, 3}, 1);
+  const NoGrad no_grad;
+  const std::vector<Tensor> eager = network->outputs(x), planned = runner.outputs(x);
+  REQUIRE(planned.size() == 3);
+  for (std::size_t i = 0; i < 3; ++i) CHECK(max_difference(planned[i], eager[i]) <= 1e-5 * max_abs(eager[i]));
+  CHECK_THROWS_WITH_AS(runner.run(x), "run: yolo11 has several outputs; outputs() gives all", UsageError);
+  CHECK(network->decode(planned).boxes.shape() == Shape{1, 4 * 8 + 2 * 4 + 1 * 2, 4});
 }
 
 TEST_CASE("only processors that crop crop") {
@@ -351,7 +377,8 @@ TEST_CASE("variants check what they are asked for") {
     JsonWriter text;
     text.begin_object();
     network->write_config(text);
-    CHECK(json(text.end_object().str()).get<std::string>("variant") == name);
+    const std::string variant = json(text.end_object().str()).get<std::string>("variant");
+    CHECK((network->task() == Task::detect ? network->model_type() + variant : variant) == name);
     CHECK(network->in_channels() == 1);
     CHECK(network->labels() == labels);
   }

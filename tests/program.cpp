@@ -76,6 +76,9 @@ class Workshop {
     save("resnet", R"({"model_type": "resnet", "variant": "resnet18", "depths": [1, 1, 1, 1],
       "hidden_sizes": [4, 4, 8, 8], "id2label": {"0": "left", "1": "right"}})",
          {.size = 16});
+    save("detector", R"({"model_type": "yolov8", "variant": "n", "width_multiple": 0.125, "max_channels": 64,
+      "id2label": {"0": "left", "1": "right"}})",
+         {.size = 32});
     picture("picture.png", {20, 24}, 3, 90);
     picture("second.png", {9, 7}, 1, 200);
     write_npy(*this / "x.npy", Tensor::full({1, 32, 32, 3}, 0.5f));
@@ -496,6 +499,8 @@ TEST_CASE("a picture that cannot be read") {
   expect(w,
          {"segment --model classifier picture.png --out new", "classifier is a lenet model for the task 'classify'"});
   expect(w, {"classify --model segmenter picture.png", "segmenter is a segformer model for the task 'segment'"});
+  expect(w, {"classify --model detector picture.png", "detector is a yolov8 model for the task 'detect'"});
+  expect(w, {"quantize --model detector --calibrate sides --out new", "sides: holds no pictures; a detector is calibrated with a folder of them"});
 
   // What was found before the picture that cannot be read stays, whole.
   const Outcome outcome = w.run("classify --model classifier --json picture.png text.png second.png");
@@ -803,6 +808,10 @@ TEST_CASE("--json: one object a line on stdout and nothing else") {
       {"info --model segmenter --size 32x64 --threads 2", "ocellus.info/1", 1},
       {"run --model segmenter --input x.npy --output json/run", "ocellus.run/1", 1},
       {"run --model classifier --input grey.npy --output json/run --profile", "ocellus.run/1", 1},
+      {"run --model detector --input x.npy --output json/maps --profile", "ocellus.run/1", 1},
+      {"info --model detector", "ocellus.info/1", 1},
+      {"bench --model detector --runs 1 --size 64", "ocellus.bench/1", 1},
+      {"quantize --model detector --calibrate scenes/images --out json/detector --pictures 1", "ocellus.quantize/1", 1},
       {"classify --model classifier picture.png second.png --top 1", "ocellus.classify/1", 2},
       {"classify --model vit second.png --top 99", "ocellus.classify/1", 1},
       {"segment --model segmenter picture.png", "ocellus.segment/1", 1},
@@ -845,6 +854,9 @@ TEST_CASE("--json: one object a line on stdout and nothing else") {
   }
   CHECK(read_image(w / "json/one/labels.png").size() == Size2(20, 24));
   CHECK(Tensor(read_npy(w / "json/run/logits.npy")).shape() == Shape{2, 2});
+  CHECK(Tensor(read_npy(w / "json/maps/p3.npy")).shape() == Shape{1, 4, 4, 64 + 2});
+  CHECK(Tensor(read_npy(w / "json/maps/p4.npy")).shape() == Shape{1, 2, 2, 64 + 2});
+  CHECK(Tensor(read_npy(w / "json/maps/p5.npy")).shape() == Shape{1, 1, 1, 64 + 2});
 
   // Names that would break a line or a string.
   const std::string name = "a \"b\"\n\x1b.png";

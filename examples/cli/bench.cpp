@@ -67,9 +67,10 @@ void bench(const Options& o) {
     const double t0 = seconds();
     (void)model.prepare(pictures);
     const double t1 = seconds();
-    const Tensor logits = o.profile && i >= warm_up ? model.runner().run(input, profile) : model.run(input);
+    const std::vector<Tensor> outputs = model.runner().outputs(input, o.profile && i >= warm_up ? &profile : nullptr);
     const double t2 = seconds();
     if (model.task() == Task::segment) {
+      const Tensor& logits = outputs[0];
       for (Index n = 0; n < o.batch; ++n) {
         const Shape one{1, logits.dim(1), logits.dim(2), logits.dim(3)};
         (void)label_map(Tensor(AnyTensor::borrow({one, DType::f32}, logits.data() + n * one.numel(), logits.storage())), size);

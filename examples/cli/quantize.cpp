@@ -41,6 +41,7 @@ std::vector<Tensor> calibration_inputs(const Options& o, const Model& model) {
   std::erase_if(files, [](const std::string& name) { return !is_picture(name); });
   std::shared_ptr<Dataset> dataset;
   if (files.empty()) {
+    if (model.task() == Task::detect) throw FileError(o.calibrate, "holds no pictures; a detector is calibrated with a folder of them");
     const bool segment = model.task() == Task::segment;
     const DatasetOptions options{model.labels(), segment ? model.network().ignore_index() : -1};
     dataset = segment ? open_segmentation(o.calibrate, o.split, options) : open_classification(o.calibrate, o.split, options);

@@ -32,22 +32,34 @@ void run(const Options& o) {
   }
   const double start = seconds();
   std::vector<NodeProfile> profile;
-  const Tensor logits = o.profile ? model.runner().run(Tensor(file), profile) : model.run(Tensor(file));
+  const std::vector<Tensor> outputs = model.runner().outputs(Tensor(file), o.profile ? &profile : nullptr);
   const double ms = 1e3 * (seconds() - start);
+  const auto names = model.network().output_names();
   make_directory(o.output);
-  const std::string path = o.output + "/logits.npy";
-  write_npy(path, logits);
+  std::vector<std::string> paths;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    paths.push_back(o.output + "/" + names[i] + ".npy");
+    write_npy(paths[i], outputs[i]);
+  }
   if (o.common.json) {
     JsonWriter json;
-    json.begin_object().field("schema", "ocellus.run/1").field("model", o.model).field("input", o.input).key("shape").begin_array();
-    for (Index n : logits.shape()) json.value(n);
-    json.end_array().key("files").begin_object().field("logits", path).end_object().field("ms", ms);
+    json.begin_object().field("schema", "ocellus.run/1").field("model", o.model).field("input", o.input);
+    if (names.size() == 1) json.field("shape", std::vector<Index>(outputs[0].shape().begin(), outputs[0].shape().end()));
+    json.key("shapes").begin_object();
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      json.field(names[i], std::vector<Index>(outputs[i].shape().begin(), outputs[i].shape().end()));
+    }
+    json.end_object().key("files").begin_object();
+    for (std::size_t i = 0; i < names.size(); ++i) json.field(names[i], paths[i]);
+    json.end_object().field("ms", ms);
     if (o.profile) write_profile(json, profile, 1);
     json.end_object();
     std::puts(json.str().c_str());
     return;
   }
-  std::printf("%s: %s, %.1f ms including the plan\n", path.c_str(), logits.shape().str().c_str(), ms);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    std::printf("%s: %s, %.1f ms including the plan\n", paths[i].c_str(), outputs[i].shape().str().c_str(), ms);
+  }
   if (o.profile) print_profile(profile, 1);
 }
 
@@ -58,7 +70,7 @@ void add_run(CLI::App& app) {
   auto o = std::make_shared<Options>();
   command->add_option("--model", o->model, "model directory")->required();
   command->add_option("--input", o->input, "float32 (N, H, W, C), preprocessed")->required();
-  command->add_option("--output", o->output, "directory for logits.npy")->required()->check(is_path());
+  command->add_option("--output", o->output, "directory for logits.npy, of a detector p3.npy, p4.npy and p5.npy")->required()->check(is_path());
   command->add_flag("--profile", o->profile, "time, multiply-adds and bytes of every node");
   add_common(*command, o->common);
   command->callback([o] { run(*o); });

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ocellus/models/config.hpp>
+#include <ocellus/models/detection.hpp>
 #include <ocellus/models/lenet.hpp>
 #include <ocellus/models/mlp.hpp>
 #include <ocellus/models/mobilenet_v2.hpp>
@@ -10,3 +11,5 @@
 #include <ocellus/models/segformer.hpp>
 #include <ocellus/models/vgg.hpp>
 #include <ocellus/models/vit.hpp>
+#include <ocellus/models/yolo.hpp>
+#include <ocellus/models/yolo_blocks.hpp>

@@ -12,14 +12,14 @@
 namespace ocellus {
 
 struct QuantizeOptions {
-  double most_changed = 0.005;  // share of the arg-maxima over the last axis of the output that may differ from those of f32
+  double most_changed = 0.005;  // share of the arg-maxima over the last axis of the outputs that may differ from those of f32
   double least_gain = 0.05;     // share of its own time that a layer must save
   int runs = 7;                 // timed runs, of which the median counts
   bool all = false;             // every layer that has an int8 kernel, whatever it changes and saves
   std::function<void(Index done, Index total)> progress = {};  // of the accuracy of the layers
 };
 
-// From the outputs of f32 to others.
+// From the outputs of f32 to others, all of them together.
 struct OutputChange {
   double error = 0;    // ‖y − y_f32‖ / ‖y_f32‖ over all inputs
   double changed = 0;  // share of changed arg-maxima over the last axis
@@ -80,7 +80,8 @@ class Calibration {
       const auto workspace = plan.workspace();
       for (const AnyTensor& x : g.inputs) {
         plan.run({&x, 1}, *workspace);
-        g.expected.emplace_back(workspace->output(0));
+        std::vector<Tensor>& outputs = g.expected.emplace_back();
+        for (std::size_t i = 0; i < workspace->outputs().size(); ++i) outputs.emplace_back(workspace->output(i));
       }
     }
   }
@@ -96,18 +97,20 @@ class Calibration {
       const Plan plan(g.graph, policy.within(g.graph));
       const auto workspace = plan.workspace();
       for (std::size_t i = 0; i < g.inputs.size(); ++i) {
-        const float* y = plan.run({&g.inputs[i], 1}, *workspace)[0];
-        const float* expected = g.expected[i].data();
-        const Index k = g.expected[i].dim(-1), rows = g.expected[i].shape().rows();
-        for (Index row = 0; row < rows; ++row, y += k, expected += k) {
-          for (Index j = 0; j < k; ++j) {
-            const double difference = static_cast<double>(y[j]) - static_cast<double>(expected[j]);
-            distance += difference * difference;
-            norm += static_cast<double>(expected[j]) * static_cast<double>(expected[j]);
+        const std::vector<View>& outputs = plan.run({&g.inputs[i], 1}, *workspace);
+        for (std::size_t o = 0; o < outputs.size(); ++o) {
+          const float *y = outputs[o], *expected = g.expected[i][o].data();
+          const Index k = g.expected[i][o].dim(-1), rows = g.expected[i][o].shape().rows();
+          for (Index row = 0; row < rows; ++row, y += k, expected += k) {
+            for (Index j = 0; j < k; ++j) {
+              const double difference = static_cast<double>(y[j]) - static_cast<double>(expected[j]);
+              distance += difference * difference;
+              norm += static_cast<double>(expected[j]) * static_cast<double>(expected[j]);
+            }
+            changed += std::max_element(y, y + k) - y != std::max_element(expected, expected + k) - expected;
           }
-          changed += std::max_element(y, y + k) - y != std::max_element(expected, expected + k) - expected;
+          count += rows;
         }
-        count += rows;
       }
     }
     if (!std::isfinite(distance + norm)) throw Error("quantize: an output is not finite; the weights are damaged or an input is out of range");
@@ -118,7 +121,7 @@ class Calibration {
   struct Group {  // of one shape
     Graph graph;
     std::vector<AnyTensor> inputs;
-    std::vector<Tensor> expected;
+    std::vector<std::vector<Tensor>> expected;  // by input: its outputs
   };
 
   std::vector<Group> groups_;

@@ -8,11 +8,12 @@
 
 #include <ocellus/autograd/graph.hpp>
 #include <ocellus/io/json.hpp>
+#include <ocellus/models/detection.hpp>
 #include <ocellus/nn/state.hpp>
 
 namespace ocellus {
 
-enum class Task { classify, segment };
+enum class Task { classify, segment, detect };
 
 const char* name_of(Task task);
 
@@ -22,8 +23,13 @@ class Network {
 
   virtual const char* model_type() const = 0;
   virtual Task task() const = 0;
-  // (N, H, W, C) → logits: (N, K) for classification, (N, h, w, K) for segmentation.
-  virtual Tensor forward(const Tensor& image) const = 0;
+  // (N, H, W, C) → "logits", (N, K) for classification, (N, h, w, K) for segmentation; or the raw maps of a detector, "p3", "p4", "p5".
+  virtual std::vector<Tensor> outputs(const Tensor& image) const = 0;
+  virtual std::span<const char* const> output_names() const = 0;
+  // The only output. Throws UsageError where there are several.
+  Tensor forward(const Tensor& image) const;
+  // A detector's outputs as boxes and scores. Throws UsageError if the network does something else.
+  virtual BoxCandidates decode(const std::vector<Tensor>& outputs) const = 0;
   virtual Graph trace(const Shape& input) const = 0;
   virtual std::vector<NamedParameter> parameters() = 0;
   virtual std::unique_ptr<Network> clone() const = 0;
@@ -41,7 +47,7 @@ class Network {
 // Builds the architecture that config.json names, with weights of zero under SkipInit. Throws ConfigError for an unknown model_type.
 std::unique_ptr<Network> make_network(const Json& config);
 // Builds a named variant with fresh weights: "segformer-b0"…"segformer-b5", "vit-tiny"…"vit-huge", "resnet18"…"resnet152",
-// "vgg11"…"vgg19_bn", "mobilenet_v2", "lenet", "mlp".
+// "vgg11"…"vgg19_bn", "mobilenet_v2", "yolov8n"…"yolov8x", "yolo11n"…"yolo11x", "lenet", "mlp".
 // `size`: the image side that models with learned positions or flattened maps are built for.
 std::unique_ptr<Network> make_network(const std::string& variant, const std::vector<std::string>& labels, Index channels, Size2 size,
                                       Index ignore_index);
@@ -61,6 +67,7 @@ std::vector<std::string> network_variants();
 #include <ocellus/models/segformer.hpp>
 #include <ocellus/models/vgg.hpp>
 #include <ocellus/models/vit.hpp>
+#include <ocellus/models/yolo.hpp>
 
 namespace ocellus {
 namespace network_detail {
@@ -104,6 +111,22 @@ template <>
 struct Traits<MobileNetV2> : Classifier<MobileNetV2Config> {
   static constexpr const char* model_type = "mobilenet_v2";
 };
+template <class C>
+struct YoloFamily {
+  using Config = C;
+  static constexpr Task task = Task::detect;
+  static constexpr std::span<const IgnoredKey> ignored{};
+  static Index channels(const yolo::Config& c) { return c.num_channels; }
+  static Index ignore_index(const yolo::Config&) { return -1; }
+};
+template <>
+struct Traits<YoloV8> : YoloFamily<YoloV8Config> {
+  static constexpr const char* model_type = yolo::v8.model_type;
+};
+template <>
+struct Traits<Yolo11> : YoloFamily<Yolo11Config> {
+  static constexpr const char* model_type = yolo::v11.model_type;
+};
 template <>
 struct Traits<LeNet> : Classifier<LeNetConfig> {
   static constexpr const char* model_type = "lenet";
@@ -122,7 +145,28 @@ class NetworkOf final : public Network {
 
   const char* model_type() const override { return Facts::model_type; }
   Task task() const override { return Facts::task; }
-  Tensor forward(const Tensor& image) const override { return model_(image); }
+  std::vector<Tensor> outputs(const Tensor& image) const override {
+    if constexpr (detects) {
+      return model_(image);
+    } else {
+      return {model_(image)};
+    }
+  }
+  std::span<const char* const> output_names() const override {
+    static constexpr const char *logits[] = {"logits"}, *maps[] = {"p3", "p4", "p5"};
+    if constexpr (detects) {
+      return maps;
+    } else {
+      return logits;
+    }
+  }
+  BoxCandidates decode([[maybe_unused]] const std::vector<Tensor>& outputs) const override {
+    if constexpr (detects) {
+      return model_.head.decode(outputs);
+    } else {
+      throw UsageError(std::string("decode: ") + Facts::model_type + " does not detect");
+    }
+  }
   Graph trace(const Shape& input) const override { return ocellus::trace(model_, input); }
   std::vector<NamedParameter> parameters() override { return named_parameters(model_); }
   std::unique_ptr<Network> clone() const override { return std::make_unique<NetworkOf>(*this); }
@@ -136,6 +180,8 @@ class NetworkOf final : public Network {
   void write_config(JsonWriter& json) const override { model_.config.write(json); }
 
  private:
+  static constexpr bool detects = Facts::task == Task::detect;
+
   M model_;
 };
 
@@ -154,7 +200,8 @@ constexpr Architecture architecture() {
 // In a function, not at namespace scope: only programs that open models by name compile every architecture.
 OCELLUS_FN std::span<const Architecture> architectures() {
   static constexpr Architecture list[] = {architecture<SegFormer>(), architecture<ViT>(), architecture<ResNet>(), architecture<VGG>(),
-                                          architecture<MobileNetV2>(), architecture<LeNet>(), architecture<Mlp>()};
+                                          architecture<MobileNetV2>(), architecture<YoloV8>(), architecture<Yolo11>(), architecture<LeNet>(),
+                                          architecture<Mlp>()};
   return list;
 }
 
@@ -192,6 +239,13 @@ std::unique_ptr<Network> make_convolutional(const Request& r) {
   c.num_channels = r.channels;
   return std::make_unique<NetworkOf<M>>(c);
 }
+template <class M, auto Make>
+std::unique_ptr<Network> make_yolo(const Request& r) {
+  auto c = Make();
+  c.labels = r.labels;
+  c.num_channels = r.channels;
+  return std::make_unique<NetworkOf<M>>(c);
+}
 OCELLUS_FN std::unique_ptr<Network> make_lenet(const Request& r) {
   if (r.size.h != r.size.w) throw UsageError("lenet: pictures must be square; got " + r.size.str());
   return std::make_unique<NetworkOf<LeNet>>(LeNetConfig{.num_channels = r.channels, .image_size = r.size.h, .labels = r.labels});
@@ -220,13 +274,30 @@ OCELLUS_FN std::span<const Variant> variants() {
     {"vgg19", make_convolutional<VGG>},                    {"vgg11_bn", make_convolutional<VGG>},
     {"vgg13_bn", make_convolutional<VGG>},                 {"vgg16_bn", make_convolutional<VGG>},
     {"vgg19_bn", make_convolutional<VGG>},                 {"mobilenet_v2", make_convolutional<MobileNetV2>},
+    {"yolov8n", make_yolo<YoloV8, YoloV8Config::n>},
+    {"yolov8s", make_yolo<YoloV8, YoloV8Config::s>},
+    {"yolov8m", make_yolo<YoloV8, YoloV8Config::m>},
+    {"yolov8l", make_yolo<YoloV8, YoloV8Config::l>},
+    {"yolov8x", make_yolo<YoloV8, YoloV8Config::x>},
+    {"yolo11n", make_yolo<Yolo11, Yolo11Config::n>},
+    {"yolo11s", make_yolo<Yolo11, Yolo11Config::s>},
+    {"yolo11m", make_yolo<Yolo11, Yolo11Config::m>},
+    {"yolo11l", make_yolo<Yolo11, Yolo11Config::l>},
+    {"yolo11x", make_yolo<Yolo11, Yolo11Config::x>},
     {"lenet", make_lenet},                                 {"mlp", make_mlp}};
   return list;
 }
 
 }  // namespace network_detail
 
-OCELLUS_FN const char* name_of(Task task) { return task == Task::classify ? "classify" : "segment"; }
+OCELLUS_FN const char* name_of(Task task) { return task == Task::classify ? "classify" : task == Task::segment ? "segment" : "detect"; }
+
+OCELLUS_FN Tensor Network::forward(const Tensor& image) const {
+  const std::vector<Tensor> list = outputs(image);
+  if (list.size() != 1) throw UsageError(std::string(model_type()) + ": forward needs a network with one output; outputs() gives all");
+  return list[0];
+}
+
 
 OCELLUS_FN std::unique_ptr<Network> make_network(const Json& config) {
   const std::string type = config.get<std::string>("model_type");

@@ -81,7 +81,7 @@ class Model {
   SegmentResult segment(const Image& picture) const;
   // The `top` likeliest classes.
   ClassifyResult classify(const Image& picture, Index top = 5) const;
-  // Preprocessed pictures (N, H, W, C) → logits.
+  // Preprocessed pictures (N, H, W, C) → logits. Throws UsageError for a model with several outputs: runner().outputs() gives all.
   Tensor run(const Tensor& input) const { return runner_.run(input); }
   // Preprocessed pictures, ready for run().
   Tensor prepare(std::span<const Image> pictures) const { return to_tensor(pictures, preprocess_, network_->in_channels()); }

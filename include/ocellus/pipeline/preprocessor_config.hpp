@@ -137,6 +137,12 @@ OCELLUS_FN Preprocess default_preprocess(const Json& config) {
     p.do_center_crop = true;
     return p;
   }
+  if (type == "yolov8" || type == "yolo11") {
+    p.resize = ResizePolicy::letterbox;
+    p.size = 640;
+    p.do_normalize = false;
+    return p;
+  }
   p.mean = p.std = {0.5f, 0.5f, 0.5f};
   if (config.has("image_size")) {
     const Json size = config.at("image_size");

@@ -17,10 +17,10 @@ class Runner {
   // policy that the network does not have.
   explicit Runner(std::shared_ptr<Network> network, const PrecisionPolicy& precision = {});
 
-  // (N, H, W, C) → logits, as Network::forward.
+  // (N, H, W, C) → logits, as Network::forward. Throws UsageError for a network with several outputs.
   Tensor run(const Tensor& input) const;
-  // The same, adding each node's time to `profile` (made on the first call).
-  Tensor run(const Tensor& input, std::vector<NodeProfile>& profile) const;
+  // All outputs, as Network::outputs; adds each node's time to `profile` (made on the first call) where that is not null.
+  std::vector<Tensor> outputs(const Tensor& input, std::vector<NodeProfile>* profile = nullptr) const;
   // The plan for a shape.
   std::shared_ptr<const Plan> plan(const Shape& input) const;
   const PrecisionPolicy& precision() const { return precision_; }
@@ -36,7 +36,6 @@ class Runner {
   };
 
   std::shared_ptr<Prepared> prepared(const Shape& input) const;
-  Tensor run(const Tensor& input, std::vector<NodeProfile>* profile) const;
 
   std::shared_ptr<Network> network_;
   PrecisionPolicy precision_;
@@ -83,7 +82,7 @@ OCELLUS_FN std::shared_ptr<Runner::Prepared> Runner::prepared(const Shape& input
 
 OCELLUS_FN std::shared_ptr<const Plan> Runner::plan(const Shape& input) const { return prepared(input)->plan; }
 
-OCELLUS_FN Tensor Runner::run(const Tensor& input, std::vector<NodeProfile>* profile) const {
+OCELLUS_FN std::vector<Tensor> Runner::outputs(const Tensor& input, std::vector<NodeProfile>* profile) const {
   const std::shared_ptr<Prepared> p = prepared(input.shape());
   std::unique_ptr<Plan::Workspace> workspace;
   {
@@ -102,14 +101,19 @@ OCELLUS_FN Tensor Runner::run(const Tensor& input, std::vector<NodeProfile>* pro
   } else {
     p->plan->run(inputs, *workspace);
   }
-  Tensor y(workspace->output(0));
+  std::vector<Tensor> y;
+  for (std::size_t i = 0; i < workspace->outputs().size(); ++i) y.emplace_back(workspace->output(i));
   const Lock lock(mutex_);
   p->idle.push_back(std::move(workspace));
   return y;
 }
 
-OCELLUS_FN Tensor Runner::run(const Tensor& input) const { return run(input, nullptr); }
-OCELLUS_FN Tensor Runner::run(const Tensor& input, std::vector<NodeProfile>& profile) const { return run(input, &profile); }
+OCELLUS_FN Tensor Runner::run(const Tensor& input) const {
+  if (network_->output_names().size() != 1) {
+    throw UsageError(std::string("run: ") + network_->model_type() + " has several outputs; outputs() gives all");
+  }
+  return outputs(input)[0];
+}
 
 }  // namespace ocellus
 #endif

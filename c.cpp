@@ -1,0 +1,1 @@
+#include <ocellus/models/segformer.hpp>
