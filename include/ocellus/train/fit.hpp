@@ -364,7 +364,7 @@ class Run {
     const std::vector<Tensor> maps = network_.outputs(images);
     DetectionLossOptions options = options_.detection_loss;
     options.assignment.bins = (maps[0].dim(3) - class_count()) / 4;
-    return detection_loss(maps, {Features::strides.begin(), Features::strides.end()}, targets, options);
+    return detection_loss(maps, {std::begin(Features::strides), std::end(Features::strides)}, targets, options);
   }
 
   // (N, M, 5). M grows in steps, so that the shape of a step seldom changes; rows without an object cost nothing.
