@@ -13,7 +13,6 @@
 #include <ocellus/io/limits.hpp>
 #include <ocellus/io/named_tensors.hpp>
 #include <ocellus/io/npy.hpp>
-#include <ocellus/io/pickle.hpp>
 #include <ocellus/io/safetensors.hpp>
 #include <ocellus/io/torch_file.hpp>
 #include <ocellus/io/zip.hpp>

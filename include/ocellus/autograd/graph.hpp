@@ -63,7 +63,7 @@ class GraphBuilder : public Tracer {
 
   AnyTensor input(const Spec& spec);
   // Memory that the traced computation changes (parameters of a training step): nothing computed from it is a constant.
-  void add_state(const AnyTensor& tensor) { state_.emplace(tensor.storage().get(), 0); }
+  void add_state(const AnyTensor& tensor);
   void add_output(const AnyTensor& tensor);
   Graph finish();
 
@@ -193,6 +193,8 @@ OCELLUS_FN void Graph::prune() {
     }
   }
 }
+
+OCELLUS_FN void GraphBuilder::add_state(const AnyTensor& tensor) { state_.emplace(tensor.storage().get(), 0); }
 
 OCELLUS_FN bool GraphBuilder::wants(const AnyTensor& t) const { return t.symbolic() || state_.count(t.storage().get()) != 0; }
 

@@ -28,6 +28,7 @@ class Plan {
  public:
   class Workspace {
    public:
+    ~Workspace();
     // The outputs of the last run, in the order of the graph; they live here until the next one.
     const std::vector<View>& outputs() const { return outputs_; }
     // A copy of an output that outlives the workspace.
@@ -37,14 +38,8 @@ class Plan {
 
    private:
     friend class Plan;
-    // What one thread needs to run strips.
-    struct Lane {
-      explicit Lane(std::size_t bytes) : buffer(bytes, Storage::Kind::allocated) {}
-      Storage buffer;                    // of the group that runs
-      std::vector<StripCursor> cursors;  // per group
-      std::vector<double> seconds;       // per node of a group, when profiled
-    };
-    explicit Workspace(std::size_t bytes) : arena_(bytes, Storage::Kind::allocated) {}
+    struct Lane;
+    explicit Workspace(std::size_t bytes);
 
     Storage arena_;
     std::vector<Run> runs_;
@@ -123,6 +118,16 @@ OCELLUS_FN View* argument(Run& r, const Node& n, std::size_t i) {
 }
 
 }  // namespace graph_detail
+
+// What one thread needs to run strips.
+struct Plan::Workspace::Lane {
+  explicit Lane(std::size_t bytes) : buffer(bytes, Storage::Kind::allocated) {}
+  Storage buffer;                    // of the group that runs
+  std::vector<StripCursor> cursors;  // per group
+  std::vector<double> seconds;       // per node of a group, when profiled
+};
+OCELLUS_FN Plan::Workspace::Workspace(std::size_t bytes) : arena_(bytes, Storage::Kind::allocated) {}
+OCELLUS_FN Plan::Workspace::~Workspace() = default;
 
 OCELLUS_FN Plan::Plan(Graph graph, const PrecisionPolicy& policy) : graph_(std::move(graph)), precision_(graph_.nodes.size()) {
   for (const auto& [layer, precision] : policy.layers) {

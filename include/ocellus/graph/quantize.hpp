@@ -2,11 +2,11 @@
 // that it saves on this machine. The result is a PrecisionPolicy; no plan measures anything when it runs.
 #pragma once
 
-#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include <ocellus/core/function.hpp>
 #include <ocellus/graph/plan.hpp>
 
 namespace ocellus {
@@ -16,7 +16,7 @@ struct QuantizeOptions {
   double least_gain = 0.05;     // share of its own time that a layer must save
   int runs = 7;                 // timed runs, of which the median counts
   bool all = false;             // every layer that has an int8 kernel, whatever it changes and saves
-  std::function<void(Index done, Index total)> progress = {};  // of the accuracy of the layers
+  Function<void(Index done, Index total)> progress = {};  // of the accuracy of the layers
 };
 
 // From the outputs of f32 to others, all of them together.
@@ -45,7 +45,7 @@ struct Quantization {
 
 // `graph_of` gives the optimised graph for the shape of an input. Layers that save enough are taken in the order of their error for the
 // time they save, each as long as all taken so far stay within the limit. Throws UsageError without inputs.
-Quantization quantize(const std::function<Graph(const Shape&)>& graph_of, std::span<const Tensor> inputs, const QuantizeOptions& options = {});
+Quantization quantize(const Function<Graph(const Shape&)>& graph_of, std::span<const Tensor> inputs, const QuantizeOptions& options = {});
 
 }  // namespace ocellus
 
@@ -69,7 +69,7 @@ OCELLUS_FN double median(std::vector<double> values) {
 // The calibration inputs with what f32 answers.
 class Calibration {
  public:
-  Calibration(const std::function<Graph(const Shape&)>& graph_of, std::span<const Tensor> inputs) {
+  Calibration(const Function<Graph(const Shape&)>& graph_of, std::span<const Tensor> inputs) {
     for (const Tensor& x : inputs) {
       auto found = std::find_if(groups_.begin(), groups_.end(), [&](const Group& g) { return g.inputs[0].shape() == x.shape(); });
       if (found == groups_.end()) found = groups_.insert(found, {graph_of(x.shape()), {}, {}});
@@ -206,7 +206,7 @@ OCELLUS_FN PrecisionPolicy Quantization::policy() const {
   return policy;
 }
 
-OCELLUS_FN Quantization quantize(const std::function<Graph(const Shape&)>& graph_of, std::span<const Tensor> inputs, const QuantizeOptions& options) {
+OCELLUS_FN Quantization quantize(const Function<Graph(const Shape&)>& graph_of, std::span<const Tensor> inputs, const QuantizeOptions& options) {
   if (inputs.empty()) throw UsageError("quantize: at least one calibration input is needed");
   const NoGrad no_grad;
   const graph_detail::Calibration calibration(graph_of, inputs);

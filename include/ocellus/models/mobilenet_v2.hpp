@@ -38,7 +38,7 @@ struct Config {
 
   static Config mobilenet_v2() { return {}; }
 
-  static std::vector<Config> variants() { return {mobilenet_v2()}; }
+  static std::vector<Config> variants();
   static Config from_json(const Json& json);
   void write(JsonWriter& json) const;
 };
@@ -112,6 +112,8 @@ OCELLUS_FN Tensor MobileNetV2::forward(const Tensor& image) const {
   const Tensor x = adaptive_avg_pool2d(features(image), 1);
   return classifier(reshape(x, {x.dim(0), -1}));
 }
+
+OCELLUS_FN std::vector<Config> Config::variants() { return {mobilenet_v2()}; }
 
 OCELLUS_FN Config Config::from_json(const Json& json) {
   namespace read = ocellus::config;

@@ -2,8 +2,8 @@
 // network, a plan.
 #pragma once
 
-#include <functional>
 
+#include <ocellus/core/function.hpp>
 #include <ocellus/data/dataset.hpp>
 #include <ocellus/data/detection_set.hpp>
 #include <ocellus/metrics/confusion_matrix.hpp>
@@ -15,13 +15,13 @@
 namespace ocellus {
 
 // (N, H, W, C) → logits: (N, h, w, K) or (N, K).
-using Forward = std::function<Tensor(const Tensor&)>;
+using Forward = Function<Tensor(const Tensor&)>;
 
 struct EvaluateOptions {
   Preprocess preprocess = {};
   Index channels = 3;
   Index batch = 1;  // classification; pictures must come out of the preprocessing in one size
-  std::function<void(Index done, Index total)> progress = {};
+  Function<void(Index done, Index total)> progress = {};
 };
 
 // Logits are upsampled to each mask's own size and the largest counts there; the data set's ignored value is left out.
@@ -43,11 +43,11 @@ struct DetectionEvaluateOptions {
   Index channels = 3;
   // Everything that could count, as the reference validates.
   NmsOptions nms = {.confidence = 0.001f, .several_labels = true};
-  std::function<void(Index done, Index total)> progress = {};
+  Function<void(Index done, Index total)> progress = {};
 };
 
 // (1, H, W, C) → every box that the model considers, in pixels of its input. Pictures come one by one.
-using DetectorForward = std::function<BoxCandidates(const Tensor&)>;
+using DetectorForward = Function<BoxCandidates(const Tensor&)>;
 
 // Boxes are judged in pixels of the data's pictures; crowds and difficult objects count as neither found nor missed.
 DetectionMetric evaluate_detector(const DetectorForward& forward, const DetectionSet& dataset, Index classes,

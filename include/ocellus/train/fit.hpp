@@ -4,11 +4,11 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include <ocellus/core/function.hpp>
 #include <ocellus/data/dataset.hpp>
 #include <ocellus/data/loader.hpp>
 #include <ocellus/losses/detection.hpp>
@@ -69,7 +69,7 @@ struct TrainProgress {
 };
 
 // Called after every step; false stops the run, resumably.
-using TrainCallback = std::function<bool(const TrainProgress&)>;
+using TrainCallback = Function<bool(const TrainProgress&)>;
 
 struct TrainResult {
   Index steps = 0;  // done, all parts together

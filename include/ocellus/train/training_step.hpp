@@ -3,13 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <ocellus/autograd/visitor.hpp>
+#include <ocellus/core/function.hpp>
 #include <ocellus/graph/plan.hpp>
 #include <ocellus/losses/terms.hpp>
 #include <ocellus/nn/module.hpp>
@@ -31,13 +31,11 @@ class TrainingStep {
   // A loss that reads values, and so cannot be traced, is computed eagerly.
   // Labels are class ids, or numbers: a detector's targets.
   template <class T>
-  using LossOf = std::function<LossTerms(const Tensor& images, const BasicTensor<T>& labels)>;
+  using LossOf = Function<LossTerms(const Tensor& images, const BasicTensor<T>& labels)>;
 
   // Keeps the pointers it is given. `seed`: of the random ops, as in Training.
-  TrainingStep(std::vector<NamedParameter> parameters, LossOf<std::int64_t> loss, std::uint64_t seed = 0)
-      : TrainingStep(std::move(parameters), untyped(std::move(loss)), seed, 0) {}
-  TrainingStep(std::vector<NamedParameter> parameters, LossOf<float> loss, std::uint64_t seed = 0)
-      : TrainingStep(std::move(parameters), untyped(std::move(loss)), seed, 0) {}
+  TrainingStep(std::vector<NamedParameter> parameters, LossOf<std::int64_t> loss, std::uint64_t seed = 0);
+  TrainingStep(std::vector<NamedParameter> parameters, LossOf<float> loss, std::uint64_t seed = 0);
 
   // The losses of a batch in training; leaves at each trainable parameter its gradient, in place of the one it had. Both hold until
   // the next run. `step`: as in Training.
@@ -47,14 +45,7 @@ class TrainingStep {
   const Plan* plan() const { return plan_.get(); }
 
  private:
-  using Loss = std::function<LossTerms(const Tensor& images, const AnyTensor& labels)>;
-
-  TrainingStep(std::vector<NamedParameter> parameters, Loss loss, std::uint64_t seed, int)
-      : parameters_(std::move(parameters)), loss_(std::move(loss)), seed_(seed) {}
-  template <class T>
-  static Loss untyped(LossOf<T> loss) {
-    return [loss = std::move(loss)](const Tensor& images, const AnyTensor& labels) { return loss(images, BasicTensor<T>(labels)); };
-  }
+  using Loss = Function<LossTerms(const Tensor& images, const AnyTensor& labels)>;
 
   struct Term {
     std::string name;
@@ -83,6 +74,13 @@ class TrainingStep {
 #include <ocellus/core/error.hpp>
 
 namespace ocellus {
+
+OCELLUS_FN TrainingStep::TrainingStep(std::vector<NamedParameter> parameters, LossOf<std::int64_t> loss, std::uint64_t seed)
+    : parameters_(std::move(parameters)),
+      loss_([loss](const Tensor& x, const AnyTensor& y) { return loss(x, BasicTensor<std::int64_t>(y)); }),
+      seed_(seed) {}
+OCELLUS_FN TrainingStep::TrainingStep(std::vector<NamedParameter> parameters, LossOf<float> loss, std::uint64_t seed)
+    : parameters_(std::move(parameters)), loss_([loss](const Tensor& x, const AnyTensor& y) { return loss(x, Tensor(y)); }), seed_(seed) {}
 
 OCELLUS_FN void TrainingStep::clear_gradients() const {
   for (const NamedParameter& p : parameters_) {
