@@ -296,6 +296,8 @@ TEST_CASE("weights in PyTorch's files, whole or in shards, are the same model") 
   const TemporaryFolder whole;
   whole.write("config.json", vit_config);
   whole.write("pytorch_model.bin", io_test::torch_archive(all));
+  CHECK_THROWS_WITH_AS(open<ViT>(whole.path()), doctest::Contains("give open() the torch_reader ocellus::read_torch_file"), FileError);
+  CHECK(open<ViT>(whole.path(), {.torch_reader = read_torch_file}).labels() == network->labels());
   CHECK(open(whole.path()).classify(picture).top[0].score == expected);
 
   const TemporaryFolder sharded;

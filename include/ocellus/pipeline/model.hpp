@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <ocellus/io/limits.hpp>
+#include <ocellus/io/named_tensors.hpp>
 #include <ocellus/models/network.hpp>
 #include <ocellus/pipeline/runner.hpp>
 #include <ocellus/vision/image.hpp>
@@ -139,16 +140,25 @@ struct OpenOptions {
   // int8 is that choice, too, and every layer that has such a kernel where the weights carry none.
   std::optional<Precision> precision = {};
   Limits limits = {};
+  // Reads pytorch_model.bin: read_torch_file of io/torch_file.hpp. The open() of every architecture has it anyway; a program that
+  // names its models need not compile it.
+  NamedTensors (*torch_reader)(const std::string& path, const Limits& limits) = nullptr;
 };
 
 namespace pipeline_detail {
+struct ModelFiles {
+  ModelBytes bytes;  // but for the weights
+  NamedTensors weights;
+  std::string weights_name;  // in errors
+};
+ModelFiles read_model(const std::string& directory, const OpenOptions& options);
 using NetworkMaker = std::unique_ptr<Network> (*)(const Json& config);
 Model open_with(NetworkMaker make, const std::string& directory, const OpenOptions& options);
 Model open_with(NetworkMaker make, const ModelBytes& files, const std::string& name, const OpenOptions& options);
 }  // namespace pipeline_detail
 
-// Opens a directory with config.json, model.safetensors or pytorch_model.bin (or the shards of either and their index) and
-// preprocessor_config.json, if its model is of one of these architectures: open<SegFormer>("segformer-b0"). A program compiles and links
+// Opens a directory with config.json, model.safetensors (with OpenOptions::torch_reader also pytorch_model.bin; or the shards of
+// either and their index) and preprocessor_config.json, if its model is of one of these architectures: open<SegFormer>("segformer-b0"). A program compiles and links
 // what it names; pipeline/open.hpp has the open() of every architecture. Throws FileError, ConfigError.
 template <class... Models>
   requires(sizeof...(Models) > 0)
@@ -169,10 +179,6 @@ struct SaveOptions {
 // Writes such a directory, which must exist.
 void save_model(const std::string& directory, Network& network, const Preprocess& preprocess, const SaveOptions& options = {});
 
-// Copies the model in the directory `from` to the directory `to`, which must exist: the same weights, with this choice of precision in
-// the place of any that they carry.
-void save_precision(const std::string& from, const std::string& to, const PrecisionPolicy& policy);
-
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_PIPELINE)
@@ -185,7 +191,6 @@ void save_precision(const std::string& from, const std::string& to, const Precis
 #include <ocellus/io/file.hpp>
 #include <ocellus/io/folder.hpp>
 #include <ocellus/io/safetensors.hpp>
-#include <ocellus/io/torch_file.hpp>
 #include <ocellus/nn/init.hpp>
 #include <ocellus/pipeline/label_map.hpp>
 #include <ocellus/pipeline/preprocessor_config.hpp>
@@ -259,8 +264,6 @@ struct WeightsFile {
   const char* name;
   NamedTensors (*read)(const std::string& path, const Limits& limits);
 };
-inline constexpr WeightsFile weights_files[] = {{"model.safetensors", read_safetensors},
-                                                {"pytorch_model.bin", read_torch_file}};
 
 // Weights in several files, listed in <name>.index.json as {"weight_map": {"key": "file", …}}.
 OCELLUS_FN NamedTensors read_shards(const std::string& prefix, const WeightsFile& weights, const Limits& limits) {
@@ -282,22 +285,22 @@ OCELLUS_FN NamedTensors read_shards(const std::string& prefix, const WeightsFile
   return all;
 }
 
-struct ModelFiles {
-  ModelBytes bytes;  // but for the weights
-  NamedTensors weights;
-  std::string weights_name;  // in errors
-};
-
-OCELLUS_FN ModelFiles read_model(const std::string& directory, const Limits& limits) {
+OCELLUS_FN ModelFiles read_model(const std::string& directory, const OpenOptions& options) {
   const std::string prefix = directory + "/";
+  const Limits& limits = options.limits;
   ModelFiles files;
   files.bytes.config = read_file(prefix + "config.json", limits);
   if (is_file(prefix + "preprocessor_config.json")) {
     files.bytes.preprocessor = read_file(prefix + "preprocessor_config.json", limits);
     if (files.bytes.preprocessor.empty()) throw FileError(prefix + "preprocessor_config.json", "is empty");
   }
-  for (const WeightsFile& weights : weights_files) {
+  const WeightsFile kinds[] = {{"model.safetensors", read_safetensors}, {"pytorch_model.bin", options.torch_reader}};
+  for (const WeightsFile& weights : kinds) {
     const std::string path = prefix + weights.name;
+    if (!weights.read && (is_file(path) || is_file(path + ".index.json"))) {
+      throw FileError(path, "is PyTorch's, which this program does not read: give open() the torch_reader ocellus::read_torch_file of "
+                            "<ocellus/io/torch_file.hpp>, or convert it once with `ocellus convert`");
+    }
     if (is_file(path)) {
       files.weights_name = path;
       files.weights = weights.read(path, limits);
@@ -309,8 +312,7 @@ OCELLUS_FN ModelFiles read_model(const std::string& directory, const Limits& lim
       return files;
     }
   }
-  throw FileError(prefix + weights_files[0].name,
-                  "cannot be opened: there is no such file, nor " + std::string(weights_files[1].name));
+  throw FileError(prefix + kinds[0].name, "cannot be opened: there is no such file, nor " + std::string(kinds[1].name));
 }
 
 OCELLUS_FN Image low_bytes(const BasicTensor<std::int64_t>& labels) {
@@ -463,7 +465,7 @@ OCELLUS_FN Image DetectResult::overlay() const {
 OCELLUS_FN void DetectResult::save_overlay(const std::string& path) const { write_png(path, overlay()); }
 
 OCELLUS_FN Model pipeline_detail::open_with(NetworkMaker make, const std::string& directory, const OpenOptions& options) {
-  const ModelFiles files = read_model(directory, options.limits);
+  const ModelFiles files = read_model(directory, options);
   return assemble(make, files.bytes, files.weights, directory, directory + "/", files.weights_name, options);
 }
 
@@ -489,14 +491,6 @@ OCELLUS_FN void save_model(const std::string& directory, Network& network, const
   write_safetensors(directory + "/model.safetensors", weights);
   write_text("preprocessor_config.json", preprocessor.str());
   write_text("config.json", config.str());
-}
-
-OCELLUS_FN void save_precision(const std::string& from, const std::string& to, const PrecisionPolicy& policy) {
-  pipeline_detail::ModelFiles files = pipeline_detail::read_model(from, {});
-  files.weights.metadata[PrecisionPolicy::metadata_key] = policy.to_json();
-  write_safetensors(to + "/model.safetensors", files.weights);
-  if (files.bytes.preprocessor.size()) write_file_atomically(to + "/preprocessor_config.json", files.bytes.preprocessor.text());
-  write_file_atomically(to + "/config.json", files.bytes.config.text());
 }
 
 }  // namespace ocellus
