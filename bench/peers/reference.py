@@ -22,13 +22,8 @@ def import_torchvision() -> None:
 
 import_torchvision()
 
-from ocellus_weights_tools.checkpoint import (  # noqa: E402
-    make_config,
-    make_model,
-    random_images,
-    randomize,
-    save_checkpoint,
-)
+from ocellus_weights_tools.checkpoint import make_config, make_model, save_checkpoint  # noqa: E402
+from ocellus_weights_tools.random_values import random_images, randomize  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from torchvision import models as torchvision_models  # noqa: E402
 from transformers import SegformerForSemanticSegmentation, ViTConfig, ViTForImageClassification  # noqa: E402
