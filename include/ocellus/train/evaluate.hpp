@@ -151,7 +151,8 @@ OCELLUS_FN DetectionMetric evaluate_detector(const DetectorForward& forward, con
     for (const ObjectBox& o : sample.boxes) {
       truth.push_back({.box = o.box, .label = o.label, .area = static_cast<double>(o.area), .crowd = o.crowd, .ignore = o.difficult});
     }
-    for (const Detection& d : find_detections(candidates.boxes, candidates.scores, options.nms)[0].kept) {
+    const std::vector<Detections> detections = find_detections(candidates.boxes, candidates.scores, options.nms);
+    for (const Detection& d : detections.at(0).kept) {
       found.push_back({placement.to_original(d.box), d.label, static_cast<double>(d.score)});
     }
     metric.add(truth, found);
