@@ -34,13 +34,13 @@ std::shared_ptr<Network> detector(const std::string& type = "yolov8") {
   std::uint64_t seed = 10;
   const std::string head = type == "yolov8" ? "model.22." : "model.23.";
   for (const NamedParameter& p : network->parameters()) {
-    const bool boxes = p.name.starts_with(head + "cv2."), classes = p.name.starts_with(head + "cv3.");
-    if (!(boxes || classes) || p.name.find(".2.") == std::string::npos) continue;
-    const bool bias = p.name.ends_with(".2.bias");
-    if (!bias && !p.name.ends_with(".2.weight")) continue;
-    const double width = bias ? (boxes ? 1.5 : 0.5) : 3;
-    const Tensor values = random_tensor<float>(p.parameter->shape(), ++seed, -width, width);
-    std::copy(values.begin(), values.end(), p.parameter->begin());
+    if (p.name.ends_with("dfl.conv.weight") || p.name.ends_with("tracked")) continue;
+    const bool positive = p.name.ends_with("running_var") || p.name.ends_with("bn.weight");
+    const Index fan_in = p.parameter->rank() == 4 ? p.parameter->numel() / p.parameter->dim(0) : 4;
+    const double width = 2.2 / std::sqrt(static_cast<double>(fan_in));
+    const Tensor values = random_tensor<float>(p.parameter->shape(), ++seed, positive ? 0.5 : -width, positive ? 1.5 : width);
+    const bool of_boxes = p.name.starts_with(head + "cv2.") && p.name.ends_with(".2.bias");
+    for (Index i = 0; i < values.numel(); ++i) (*p.parameter)[i] = values[i] - (of_boxes ? 0.3f * static_cast<float>(i % 16) : 0.0f);
   }
   return network;
 }
@@ -129,7 +129,9 @@ TEST_CASE("detect is letterbox, network, decoding, suppression and the way back,
       for (std::size_t i = 0; i < result.suppressed.size(); ++i) {
         check(result.suppressed[i].object, found.suppressed[i].detection);
         CHECK(result.suppressed[i].by == found.suppressed[i].by);
-        CHECK(iou(found.suppressed[i].detection.box, found.kept[static_cast<std::size_t>(found.suppressed[i].by)].box) > 0.7f);
+        const float overlap = iou(found.suppressed[i].detection.box, found.kept[static_cast<std::size_t>(found.suppressed[i].by)].box);
+        CHECK(result.suppressed[i].iou == overlap);
+        CHECK(overlap > 0.7f);
       }
       CHECK(result.picture.size() == size);
       CHECK(result.class_count == 3);
@@ -285,7 +287,8 @@ TEST_CASE("where each way of resizing puts a picture") {
     Index white = 0, stray = 0;
     for (Index y = 0; y < prepared.height(); ++y) {
       for (Index x = 0; x < prepared.width(); ++x) {
-        const bool inside = x >= placed.pad_left && x < placed.pad_left + placed.scaled.w && y >= placed.pad_top && y < placed.pad_top + placed.scaled.h;
+        const Index column = x - placed.pad_left, line = y - placed.pad_top;
+        const bool inside = column >= 0 && column < placed.scaled.w && line >= 0 && line < placed.scaled.h;
         white += inside && prepared.row(y)[3 * x] == 255;
         stray += !inside && prepared.row(y)[3 * x] != 0;
       }

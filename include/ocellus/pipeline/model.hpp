@@ -75,7 +75,8 @@ struct DetectOptions {
 struct DetectResult {
   struct Suppressed {
     DetectedObject object;
-    Index by;  // the place in `objects` of the one that overlaps it
+    Index by;   // the place in `objects` of the one that overlaps it,
+    float iou;  // this much, in the picture that the model sees
   };
   std::vector<DetectedObject> objects;  // the likeliest first
   std::vector<Suppressed> suppressed;   // with DetectOptions::explain, the likeliest first
@@ -439,7 +440,9 @@ OCELLUS_FN DetectResult Model::detect(const Image& picture, const DetectOptions&
     return DetectedObject{d.label, labels()[static_cast<std::size_t>(d.label)], d.score, placement.to_original(d.box)};
   };
   for (const Detection& d : found.kept) result.objects.push_back(object(d));
-  for (const Detections::Suppressed& s : found.suppressed) result.suppressed.push_back({object(s.detection), s.by});
+  for (const Detections::Suppressed& s : found.suppressed) {
+    result.suppressed.push_back({object(s.detection), s.by, iou(s.detection.box, found.kept[static_cast<std::size_t>(s.by)].box)});
+  }
   result.picture = picture.to_rgb();
   result.class_count = static_cast<Index>(labels().size());
   result.ms.postprocess = watch.lap();
