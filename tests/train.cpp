@@ -526,6 +526,38 @@ TEST_CASE("a detector: the same bits again, with three threads, and after an int
   CHECK_FALSE(model.preprocess().do_normalize);
 }
 
+TEST_CASE("a detector learns its pictures, and its directory finds what it learned") {
+  const Folder folder;
+  const auto network = tiny_detector();
+  TrainOptions options = detector_recipe(folder / "model");
+  options.max_steps = 300;
+  options.checkpoint_every = 0;
+  options.batch = 6;
+  options.learning_rate = 1e-2;
+  options.ema_decay = 0;
+  options.detection_augmentation = DetectionAugmentation::none(64);
+  const auto data = std::make_shared<Squares>(6, false);
+  train_detector(*network, data, options);
+  const Model model = open(folder / "model");
+  DetectionEvaluateOptions judge;
+  judge.preprocess = model.preprocess();
+  const DetectionMetric metric = evaluate_detector([&](const Tensor& x) { return model.candidates(x); }, *data, 2, judge);
+  Index found = 0;
+  for (Index i = 0; i < data->size(); ++i) {
+    const std::vector<ObjectBox>& truth = data->picture(i).boxes;
+    const DetectResult result = model.detect(data->get(i).image);
+    CHECK(result.objects.size() == truth.size());
+    for (const DetectedObject& o : result.objects) {
+      found += std::any_of(truth.begin(), truth.end(), [&](const ObjectBox& t) { return t.label == o.id && iou(t.box, o.box) > 0.8f; });
+    }
+  }
+  CHECK(found == 6 + 3);
+  const CocoSummary planned = metric.coco();
+  const CocoSummary eager = evaluate_detector([&](const Tensor& x) { return network->decode(network->outputs(x)); }, *data, 2, judge).coco();
+  CHECK_MESSAGE(planned.ap > 0.9, planned.ap);
+  CHECK(planned.ap == doctest::Approx(eager.ap).epsilon(1e-3));
+}
+
 TEST_CASE("a detector's run goes on only with the settings it was started with") {
   const Folder folder;
   std::vector<double> losses;
