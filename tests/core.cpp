@@ -1,10 +1,16 @@
-// Shapes, element types, tensors, random numbers, threads, scratch memory.
+// Shapes, element types, memory, callables, tensors, random numbers, threads, scratch memory.
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <functional>
 #include <limits>
+#include <memory>
 #include <stdexcept>
 #include <thread>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -70,6 +76,93 @@ TEST_CASE("tensors share storage, reshape is a view, copies are deep") {
   CHECK_THROWS_WITH_AS(x.item(), "BasicTensor: 1 values for shape (2, 3)", ShapeError);
   CHECK_THROWS_AS(BasicTensor<double>(AnyTensor(x)), ShapeError);
   CHECK_THROWS_AS(Tensor(AnyTensor::symbolic_of({{2}, DType::f32})).data(), UsageError);
+}
+
+TEST_CASE("storage is aligned whatever its size, and released") {
+  constexpr std::size_t large_page = std::size_t{1} << 21;
+  for (const Storage::Kind kind : {Storage::Kind::allocated, Storage::Kind::large_pages}) {
+    for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, large_page - 1, large_page, 3 * large_page + 5}) {
+      CAPTURE(bytes);
+      const Storage storage(bytes, kind);
+      CHECK(storage.bytes() == bytes);
+      CHECK_FALSE(storage.symbolic());
+      REQUIRE(storage.data() != nullptr);
+      const std::size_t alignment = kind == Storage::Kind::large_pages && bytes >= large_page ? large_page : 64;
+      CHECK(reinterpret_cast<std::uintptr_t>(storage.data()) % alignment == 0);
+      std::memset(storage.data(), 7, bytes);
+      if (bytes > 0) CHECK(static_cast<const char*>(storage.data())[bytes - 1] == 7);
+    }
+  }
+  const Storage nothing(large_page, Storage::Kind::symbolic);
+  CHECK(nothing.symbolic());
+  CHECK(nothing.data() == nullptr);
+
+  const auto owner = std::make_shared<int>(3);
+  {
+    const Storage borrowed(owner.get(), sizeof(int), owner);
+    CHECK(borrowed.data() == owner.get());
+    CHECK(owner.use_count() == 2);
+  }
+  CHECK(owner.use_count() == 1);
+
+#if defined(__linux__)
+  const auto pages = [] {  // of address space
+    long count = 0;
+    std::FILE* file = std::fopen("/proc/self/statm", "r");
+    REQUIRE(file != nullptr);
+    CHECK(std::fscanf(file, "%ld", &count) == 1);
+    std::fclose(file);
+    return count;
+  };
+  const long before = pages();
+  for (int i = 0; i < 64; ++i) Storage(std::size_t{64} << 20, Storage::Kind::large_pages);
+  CHECK(pages() - before < 1000000 / 4);  // 64 times 64 MiB are a million
+#endif
+}
+
+TEST_CASE("a Function holds any callable, copies share it, and what it calls is what was given") {
+  using Count = Function<int()>;
+  Count empty;
+  CHECK_FALSE(empty);
+  CHECK_FALSE(Count(static_cast<int (*)()>(nullptr)));
+  CHECK_FALSE(Count(std::function<int()>()));
+  CHECK_FALSE(Function<long()>(Count()));
+  CHECK(Count(std::function<int()>([] { return 2; }))() == 2);
+  CHECK(Count(+[] { return 3; })() == 3);
+  CHECK(Function<long()>(Count([] { return 4; }))() == 4);
+
+  Count counter = [n = 0]() mutable { return ++n; };
+  const Count copy = counter;
+  CHECK(counter() == 1);
+  CHECK(copy() == 2);
+  CHECK(counter() == 3);
+  counter = {};
+  CHECK_FALSE(counter);
+  CHECK(copy() == 4);
+  const auto alive = std::make_shared<int>(1);
+  {
+    const Function<void()> holder = [alive] {};
+    const Function<void()> second = holder;
+    CHECK(alive.use_count() == 2);
+  }
+  CHECK(alive.use_count() == 1);
+
+  // References are the caller's, values that only move are moved, and results may be dropped.
+  const Function<int&(int&, const int&)> larger = [](int& a, const int& b) -> int& { return a += b; };
+  int a = 1;
+  const int b = 2;
+  CHECK(&larger(a, b) == &a);
+  CHECK(a == 3);
+  const Function<std::unique_ptr<int>(std::unique_ptr<int>)> pass = [](std::unique_ptr<int> p) { return p; };
+  auto given = std::make_unique<int>(5);
+  const int* const address = given.get();
+  CHECK(pass(std::move(given)).get() == address);
+  const Function<void(int)> dropped = [&](int x) { return a = x; };
+  dropped(9);
+  CHECK(a == 9);
+  const Function<int()> moved_in = [p = std::make_unique<int>(6)] { return *p; };
+  CHECK(moved_in() == 6);
+  static_assert(!std::is_constructible_v<Function<int(int)>, int (*)(const char*)>);
 }
 
 TEST_CASE("convert") {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <map>
 #include <string>
 #include <utility>
@@ -96,6 +97,14 @@ class Workshop {
       write(std::string("scenes/") + split + ".txt", list);
     }
     write("scenes/classes.txt", "ground\nrectangle\n");
+    write("boxes/classes.txt", "left\nright\n");
+    for (const std::string split : {"train", "val"}) {
+      for (int i = 0; i < 4; ++i) {
+        const std::string name = split + "/" + std::to_string(i);
+        picture("boxes/images/" + name + ".png", {30, 40}, 3, static_cast<std::uint8_t>(60 * i));
+        write("boxes/labels/" + name + ".txt", std::to_string(i % 2) + (i % 2 ? " 0.75" : " 0.25") + " 0.5 0.5 0.8\n");
+      }
+    }
   }
 
   std::string operator/(const std::string& name) const { return folder_ / name; }
@@ -199,6 +208,7 @@ const Workshop& workshop() {
 }
 
 const std::string train_classifier = "train --task classify --data sides --model classifier --batch 2 ";
+const std::string train_detector = "train --task detect --data boxes --model detector --batch 2 --size 32 ";
 const std::string train_segmenter = "train --task segment --data scenes --model segmenter --batch 2 --size 32 ";
 
 // One line and nothing else, from the program itself.
@@ -253,7 +263,7 @@ NamedTensors without(const NamedTensors& tensors, const std::string& name) {
 TEST_CASE("help and version") {
   const Workshop& w = workshop();
   for (const std::string command :
-       {"", "info ", "run ", "classify ", "segment ", "train ", "eval ", "bench ", "quantize ", "convert "}) {
+       {"", "info ", "run ", "classify ", "segment ", "detect ", "train ", "eval ", "bench ", "quantize ", "convert "}) {
     for (const std::string flag : {"--help", "-h", "--version"}) {
       const Outcome outcome = w.run(command + flag);
       CHECK_MESSAGE(outcome.code == 0, command << flag << "\n" << outcome.str());
@@ -300,6 +310,15 @@ TEST_CASE("bad usage: exit code 2") {
       {"segment --model segmenter", "images is required"},
       {"segment --model segmenter scenes/images/val0.png scenes/masks/val0.png --out new",
        "two pictures are named 'val0'"},
+      {"detect --model detector", "images is required"},
+      {"detect picture.png", "--model is required"},
+      {"detect --model detector picture.png --conf 2", "--conf: a number from 0 to below 1 was expected; got '2'"},
+      {"detect --model detector picture.png --conf nan", "--conf"},
+      {"detect --model detector picture.png --iou -1", "--iou"},
+      {"detect --model detector picture.png --max 0", "--max"},
+      {"detect --model detector picture.png --format x", "--format: x not in {ocellus,coco}"},
+      {"detect --model detector scenes/images/val0.png scenes/masks/val0.png --out new",
+       "two pictures are named 'val0'"},
       {"bench --model classifier --batch 0", "--batch"},
       {"bench --model classifier --runs 0", "--runs"},
       {"eval --task caption --model classifier --data sides", "--task"},
@@ -328,6 +347,11 @@ TEST_CASE("bad usage: exit code 2") {
       {train + "--ignore 256", "--ignore"},
       {train + "--schedule never", "--schedule"},
       {train + "--class-weights fair", "--class-weights"},
+      {train + "--mosaic 2", "--mosaic"},
+      {train + "--mixup -1", "--mixup"},
+      {train + "--scale 1", "--scale"},
+      {train + "--vertical-flip nan", "--vertical-flip"},
+      {train + "--whole-epochs -1", "--whole-epochs"},
       {train + "--dtype f8", "--dtype"},
       {train + "--precision bf16", "--precision: bf16 not in {f32}"},
       {"train --task classify --data sides --model lenet --out new --size 12x16",
@@ -359,6 +383,7 @@ TEST_CASE("a model that cannot be opened") {
   const Workshop& w = workshop();
   for (const char* command :
        {"info", "run --input x.npy --output new", "classify picture.png", "segment picture.png --out new",
+        "detect picture.png --out new", "eval --task detect --data boxes --out new",
         "train --task classify --data sides --out new", "eval --task classify --data sides", "bench",
         "quantize --calibrate sides --out new"}) {
     expect(w, {std::string(command) + " --model nowhere", "nowhere/config.json: cannot be opened"});
@@ -492,6 +517,7 @@ TEST_CASE("a picture that cannot be read") {
   for (const auto& [picture, says] : pictures) {
     expect(w, {std::string("classify --model classifier --json ") + picture, std::string(picture)});
     expect(w, {std::string("segment --model segmenter --out new --json ") + picture, says});
+    expect(w, {std::string("detect --model detector --json ") + picture, says});
   }
   expect(w, {"segment --model segmenter picture.png --out picture.png/new",
              "picture.png/new: the directory cannot be made"});
@@ -500,6 +526,8 @@ TEST_CASE("a picture that cannot be read") {
          {"segment --model classifier picture.png --out new", "classifier is a lenet model for the task 'classify'"});
   expect(w, {"classify --model segmenter picture.png", "segmenter is a segformer model for the task 'segment'"});
   expect(w, {"classify --model detector picture.png", "detector is a yolov8 model for the task 'detect'"});
+  expect(w, {"detect --model segmenter picture.png --out new", "segmenter is a segformer model for the task 'segment'"});
+  expect(w, {"detect --model detector --out picture.png picture.png", "picture.png: the directory cannot be made"});
   expect(w, {"quantize --model detector --calibrate sides --out new", "sides: holds no pictures; a detector is calibrated with a folder of them"});
 
   // What was found before the picture that cannot be read stays, whole.
@@ -604,8 +632,19 @@ TEST_CASE("data that cannot be used") {
             [&](const std::string&) { return content_of(w / "second.png"); });
   w.variant("sides", "broken", "train/left/train0.png", [](const std::string&) { return std::string(); });
 
+  const auto boxes = [&](const std::string& name, const std::string& file, const std::string& content) {
+    w.variant("boxes", name, file, [&](const std::string&) { return content; });
+  };
+  boxes("third_class", "labels/train/1.txt", "2 0.5 0.5 0.5 0.5\n");
+  boxes("pixels", "labels/train/1.txt", "0 20 20 10 10\n");
+  boxes("short", "labels/train/1.txt", "0 0.5 0.5\n");
+  boxes("objectless", "classes.txt", "left\nright\n");
+  for (const char* split : {"train", "val"}) fs::remove_all(w / (std::string("objectless/labels/") + split));
+  for (const char* split : {"train", "val"}) fs::create_directory(w / (std::string("objectless/labels/") + split));
+
   const std::string segment = " --task segment --model segmenter --data ",
-                    classify = " --task classify --model classifier --data ";
+                    classify = " --task classify --model classifier --data ",
+                    detect = " --task detect --model detector --data ";
   const Failure failures[] = {
       {segment + "nowhere", "nowhere: is no folder"},
       {segment + "picture.png", "picture.png: is no folder"},
@@ -624,6 +663,13 @@ TEST_CASE("data that cannot be used") {
       {classify + "hollow", "hollow"},
       {classify + "stranger", "stranger/train/middle: is no class of the model"},
       {classify + "broken", "broken/train/left/train0.png"},
+      {detect + "nowhere", "nowhere: is no folder"},
+      {detect + "sides", "sides: no data for detection"},
+      {detect + "third_class", "third_class/labels/train/1.txt: line 1: the class is 2; there are 2 classes"},
+      {detect + "pixels", "pixels/labels/train/1.txt: line 1: 20.000000 is no share of the picture"},
+      {detect + "short", "short/labels/train/1.txt: line 1: expected"},
+      {" --task detect --model segmenter --data boxes", "segmenter is a segformer model for the task 'segment'"},
+      {" --task segment --model detector --data scenes", "detector is a yolov8 model for the task 'detect'"},
       {" --task classify --model segmenter --data sides", "segmenter is a segformer model for the task 'segment'"},
       {" --task segment --model classifier --data scenes", "classifier is a lenet model for the task 'classify'"}};
   for (const Failure& failure : failures) {
@@ -631,6 +677,9 @@ TEST_CASE("data that cannot be used") {
     expect(w, {"eval --split train" + failure.command, failure.says});
   }
   const std::string train = "train --out new --max-steps 2 --batch 2";
+  expect(w, {train + detect + "objectless", "none of the 4 pictures has an object to learn from", 2});
+  expect(w, {train + detect + "boxes --classes left,middle", "detector: class 1 is 'right', --classes says 'middle'"});
+  expect(w, {train + detect + "boxes --size 40", "multiples of 32; got (2, 40, 40, 3)"});
   expect(w, {train + segment + "scenes --classes ground", "segmenter has 2 classes, --classes names 1"});
   expect(w, {train + segment + "scenes --classes a,b,c", "segmenter has 2 classes, --classes names 3"});
   expect(w,
@@ -651,6 +700,7 @@ TEST_CASE("data that cannot be used") {
   expect(w, {quantize + "broken/train/left --model classifier", "broken/train/left/train0.png"});
   expect(w, {"quantize --out picture.png --calibrate scenes --model segmenter", "picture.png: the directory cannot be made"});
   expect(w, {"eval --split other" + segment + "scenes", "expected other.txt"});
+  expect(w, {"eval --split other" + detect + "boxes", "boxes: no data for detection"});
   expect(w, {"eval --split train" + segment + "scenes --prior other", "expected other.txt"});
 }
 
@@ -754,6 +804,226 @@ void read_whole(const std::string& path) {
 
 }  // namespace
 
+namespace {
+
+// Detectors whose boxes pass: every place is surely of class 1 and perhaps of class 0, boxes of some cells around it.
+void certain_detector(const Workshop& w, const std::string& name) {
+  w.variant("detector", name, "model.safetensors", [](const std::string& file) {
+    return edited_weights(file, [](NamedTensors& tensors) {
+      for (const char* level : {"0", "1", "2"}) {
+        const Tensor classes(tensors.at(std::string("model.22.cv3.") + level + ".2.bias"));
+        classes[0] = -0.5f;
+        classes[1] = 1;
+        const Tensor boxes(tensors.at(std::string("model.22.cv2.") + level + ".2.bias"));
+        for (Index i = 0; i < boxes.numel(); ++i) boxes[i] = i % 16 == 1 ? 5.0f : 0.0f;
+      }
+    });
+  });
+}
+
+// Objects in order, of known classes, inside of the picture.
+void check_objects(const Json& objects, Size2 size, const std::string& told) {
+  double last = 1;
+  for (Index i = 0; i < objects.size(); ++i) {
+    const Json o = objects.at(i), box = o.at("box");
+    CHECK_MESSAGE(o.get<std::string>("name") == (o.get<Index>("class") ? "right" : "left"), told);
+    const double score = o.get<double>("score");
+    CHECK_MESSAGE((score <= last && score > 0), told);
+    last = score;
+    REQUIRE_MESSAGE(box.size() == 4, told);
+    const double x1 = box.at(0).get<double>(), y1 = box.at(1).get<double>(), x2 = box.at(2).get<double>(), y2 = box.at(3).get<double>();
+    CHECK_MESSAGE((0 <= x1 && x1 <= x2 && x2 <= static_cast<double>(size.w)), told);
+    CHECK_MESSAGE((0 <= y1 && y1 <= y2 && y2 <= static_cast<double>(size.h)), told);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("detect: objects, files, what was suppressed, COCO's format") {
+  const Workshop& w = workshop();
+  certain_detector(w, "certain");
+  const auto run = [&](const std::string& options) {
+    const Outcome outcome = w.run("detect --model certain " + options);
+    REQUIRE_MESSAGE(outcome.code == 0, options << "\n" << outcome.str());
+    CHECK_MESSAGE(outcome.err.empty(), options << "\n" << outcome.str());
+    return outcome.out;
+  };
+  const auto objects = [&](const std::string& options) { return Json::parse(run(options + " --json picture.png"), options).at("objects").size(); };
+
+  // 32 x 32 pixels have 16 + 4 + 1 places.
+  const std::string usual = run("--json picture.png");
+  const Json answer = Json::parse(usual, "stdout");
+  CHECK(answer.get<std::string>("schema") == "ocellus.detect/1");
+  CHECK(answer.get<std::string>("image") == "picture.png");
+  CHECK(answer.at("size").at(0).get<Index>() == 20);
+  CHECK(answer.at("size").at(1).get<Index>() == 24);
+  REQUIRE(answer.at("objects").size() > 2);
+  CHECK(answer.at("objects").at(0).get<double>("score") == doctest::Approx(0.73).epsilon(0.05));
+  CHECK(!answer.has("suppressed"));
+  CHECK(answer.at("files").size() == 0);
+  CHECK(answer.at("ms").get<double>("model") > 0);
+  check_objects(answer.at("objects"), {20, 24}, usual);
+  CHECK(objects("--conf 0.9") == 0);
+  CHECK(objects("--iou 0.05") < answer.at("objects").size());
+  CHECK(objects("--iou 1") == 21);
+  CHECK(objects("--max 2") == 2);
+  const std::string plain = run("picture.png");
+  CHECK_MESSAGE(static_cast<Index>(split(plain, '\n').size()) == 1 + answer.at("objects").size(), plain);
+  CHECK_MESSAGE(plain.starts_with("picture.png (24 x 20), "), plain);
+  CHECK_MESSAGE(contains(plain, "  0.7"), plain);
+  CHECK_MESSAGE(contains(plain, "  right "), plain);
+
+  // Every place is an object or was suppressed by one that overlaps it.
+  const std::string explained = run("--explain --json --iou 0.3 picture.png");
+  const Json reasons = Json::parse(explained, "stdout");
+  check_objects(reasons.at("objects"), {20, 24}, explained);
+  REQUIRE(reasons.at("suppressed").size() > 0);
+  CHECK(reasons.at("objects").size() + reasons.at("suppressed").size() == 21);
+  check_objects(reasons.at("suppressed"), {20, 24}, explained);
+  for (Index i = 0; i < reasons.at("suppressed").size(); ++i) {
+    const Json s = reasons.at("suppressed").at(i);
+    REQUIRE(s.get<Index>("by") < reasons.at("objects").size());
+    CHECK(s.get<double>("score") <= reasons.at("objects").at(s.get<Index>("by")).get<double>("score"));
+    CHECK_MESSAGE((s.get<double>("iou") > 0.3 && s.get<double>("iou") <= 1), explained);
+  }
+  const std::string told = run("--explain --iou 0.3 picture.png");
+  const std::string count = std::to_string(reasons.at("objects").size());
+  CHECK_MESSAGE(contains(told, "objects with a score of at least  0.1: " + count + "  0.2: " + count), told);
+  CHECK_MESSAGE(contains(told, "0.8: 0  0.9: 0\n"), told);
+  CHECK_MESSAGE(contains(told, "  suppressed right 0.7"), told);
+
+  CHECK(contains(run("--out detected/one picture.png"), "-> detected/one/overlay.png\n"));
+  CHECK(read_image(w / "detected/one/overlay.png").size() == Size2(20, 24));
+  CHECK(content_of(w / "detected/one/overlay.png") != content_of(w / "picture.png"));
+  const Json kept = Json::read(w / "detected/one/result.json");
+  CHECK(kept.at("objects").size() == answer.at("objects").size());
+  CHECK(kept.at("files").get<std::string>("overlay") == "detected/one/overlay.png");
+  run("--out detected/two --json picture.png second.png");
+  for (const char* file : {"picture.overlay.png", "picture.result.json", "second.overlay.png", "second.result.json"}) {
+    CHECK_MESSAGE(fs::exists(w / (std::string("detected/two/") + file)), file);
+  }
+  CHECK(read_image(w / "detected/two/second.overlay.png").size() == Size2(9, 7));
+  CHECK(!fs::exists(w / "detected/two/overlay.png"));
+
+  // One array of all pictures; corner and size instead of two corners.
+  const std::string coco = run("--format coco second.png picture.png");
+  const Json entries = Json::parse(coco, "stdout");
+  REQUIRE_MESSAGE(entries.is_array(), coco);
+  Index of_second = 0;
+  for (Index i = 0; i < entries.size(); ++i) of_second += entries.at(i).get<Index>("image_id") == 0;
+  REQUIRE(of_second > 0);
+  REQUIRE(entries.size() == of_second + answer.at("objects").size());
+  for (Index i = 0; i < answer.at("objects").size(); ++i) {
+    const Json entry = entries.at(of_second + i), object = answer.at("objects").at(i), box = object.at("box"), bbox = entry.at("bbox");
+    CHECK(entry.get<Index>("image_id") == 1);
+    CHECK(entry.get<Index>("category_id") == object.get<Index>("class"));
+    CHECK(entry.get<double>("score") == object.get<double>("score"));
+    REQUIRE(bbox.size() == 4);
+    for (Index k = 0; k < 2; ++k) {
+      CHECK(bbox.at(k).get<double>() == box.at(k).get<double>());
+      CHECK(bbox.at(k + 2).get<double>() == doctest::Approx(box.at(k + 2).get<double>() - box.at(k).get<double>()));
+    }
+  }
+  CHECK(run("--format coco --json second.png picture.png") == coco);
+  CHECK(run("--format coco --out detected/coco second.png picture.png") == "detected/coco/detections.json\n");
+  CHECK(content_of(w / "detected/coco/detections.json") == coco);
+  CHECK(run("--format coco --conf 0.99 picture.png") == "[]\n");
+
+  // A model whose answer would be made of NaN.
+  w.variant("certain", "nan", "model.safetensors", [](const std::string& file) {
+    return edited_weights(file, [](NamedTensors& t) { Tensor(t.at("model.22.cv3.0.2.bias"))[0] = std::numeric_limits<float>::quiet_NaN(); });
+  });
+  expect(w, {"detect --model nan picture.png", "is not finite; the weights are damaged"});
+  expect(w, {"eval --task detect --data boxes --model nan", "is not finite; the weights are damaged"});
+}
+
+TEST_CASE("a detector: trained, resumed to the same bits, judged") {
+  const Workshop& w = workshop();
+  const std::string settings =
+      "train --task detect --data boxes --model yolov8n --batch 2 --size 32 --max-steps 4 --checkpoint-every 2 --log-every 1 --ema 0.9 "
+      "--mixup 0.5 --scale 0.3 --vertical-flip 0.5 ";
+  const std::string recipe = settings + "--mosaic 0.5 ";
+  const Outcome trained = w.run(recipe + "--out boxes_run");
+  REQUIRE_MESSAGE(trained.code == 0, trained.str());
+  CHECK_MESSAGE(trained.err.empty(), trained.str());
+  CHECK_MESSAGE(contains(trained.out, "boxes_run: 4 of 4 steps, loss "), trained.str());
+  const NamedTensors weights = read_safetensors(w / "boxes_run/model.safetensors");
+  CHECK(BasicTensor<std::int64_t>(weights.at("model.0.bn.num_batches_tracked")).item() == 4);
+  w.variant("boxes_run", "boxes_parts", "model.safetensors", [](const std::string&) { return std::string(); });
+  fs::remove(w / "boxes_parts/checkpoints/checkpoint-00000004.safetensors");
+  expect(w, {settings + "--mosaic 0.25 --out boxes_parts --resume", "started with other settings: detection_augmentation was ["});
+  const Outcome resumed = w.run(recipe + "--out boxes_parts --resume");
+  REQUIRE_MESSAGE(resumed.code == 0, resumed.str());
+  CHECK(content_of(w / "boxes_parts/model.safetensors") == content_of(w / "boxes_run/model.safetensors"));
+
+  const Outcome judged = w.run("eval --task detect --data boxes --model boxes_run --json --out judged");
+  REQUIRE_MESSAGE(judged.code == 0, judged.str());
+  CHECK(judged.err.empty());
+  const Json result = Json::parse(judged.out, "stdout");
+  CHECK(result.get<std::string>("schema") == "ocellus.eval/1");
+  CHECK(result.get<std::string>("task") == "detect");
+  for (const char* metric : {"map50", "map"}) {
+    const double value = result.at("metrics").get<double>(metric);
+    CHECK_MESSAGE((value >= 0 && value <= 1), metric << ": " << value);
+  }
+  REQUIRE(result.at("per_class").size() == 2);
+  CHECK(result.at("per_class").at(1).get<std::string>("name") == "right");
+  CHECK(result.at("per_class").at(1).get<Index>("objects") == 2);
+  CHECK(result.at("errors").has("localisation"));
+  CHECK_NOTHROW(read_whole(w / "judged/precision_recall.svg"));
+  const Outcome table = w.run("eval --task detect --data boxes --model boxes_run");
+  REQUIRE_MESSAGE(table.code == 0, table.str());
+  for (const char* part : {"map50 ", "map ", "left ", "right ", "at IoU 0.5, all scores: found "}) {
+    CHECK_MESSAGE(contains(table.out, part), table.str());
+  }
+
+  // Further, without variation, under the names that the model has; and the epochs without mosaics at the end.
+  const Outcome further = w.run(
+      "train --task detect --data boxes --model boxes_run --classes left,right --batch 2 --size 32 --epochs 1 --no-augmentation --out boxes_further");
+  CHECK_MESSAGE(further.code == 0, further.str());
+  const std::string epochs = "train --task detect --data boxes --model detector --batch 2 --size 32 --epochs 2 --out ";
+  REQUIRE(w.run(epochs + "whole_both --whole-epochs 2").code == 0);
+  REQUIRE(w.run(epochs + "whole_never --mosaic 0").code == 0);
+  REQUIRE(w.run(epochs + "whole_last --whole-epochs 1").code == 0);
+  const auto result_of = [&](const char* name) { return content_of(w / (std::string(name) + "/model.safetensors")); };
+  CHECK(result_of("whole_both") == result_of("whole_never"));
+  CHECK(result_of("whole_last") != result_of("whole_never"));
+}
+
+TEST_CASE("Pascal VOC: a box without area is left out with a warning") {
+  const Workshop& w = workshop();
+  std::string lists[2];
+  for (int i = 0; i < 4; ++i) {
+    const std::string name = "p" + std::to_string(i);
+    w.picture("voc/JPEGImages/" + name + ".png", {30, 40}, 3, static_cast<std::uint8_t>(60 * i));
+    const auto object = [](const std::string& label, int x1, int y1, int x2, int y2) {
+      const auto edge = [](const std::string& tag, int v) { return "<" + tag + ">" + std::to_string(v) + "</" + tag + ">"; };
+      return "<object><name>" + label + "</name><difficult>0</difficult><bndbox>" + edge("xmin", x1) + edge("ymin", y1) + edge("xmax", x2) +
+             edge("ymax", y2) + "</bndbox></object>";
+    };
+    w.write("voc/Annotations/" + name + ".xml",
+            "<annotation><filename>" + name + ".png</filename><size><width>40</width><height>30</height></size>" +
+                object(i % 2 ? "right" : "left", 5, 5, 25, 25) + (i == 1 ? object("left", 9, 4, 9, 20) : "") + "</annotation>");
+    lists[i / 2] += name + "\n";
+  }
+  w.write("voc/ImageSets/Main/train.txt", lists[0]);
+  w.write("voc/ImageSets/Main/val.txt", lists[1]);
+  const std::string train = "train --task detect --data voc --model detector --batch 2 --size 32 --max-steps 1 --out voc_run";
+#if !defined(OCELLUS_VOC)
+  expect(w, {train, "is Pascal VOC, whose XML is read by"});
+#else
+  const Outcome trained = w.run(train);
+  REQUIRE_MESSAGE(trained.code == 0, trained.str());
+  CHECK_MESSAGE(trained.err.starts_with("ocellus: warning: 1 boxes without area"), trained.str());
+  CHECK_MESSAGE(contains(trained.err, "voc/Annotations/p1.xml"), trained.str());
+  CHECK_MESSAGE(is_complaint(trained.err), trained.str());
+  const Outcome judged = w.run("eval --task detect --data voc --model voc_run --json");
+  REQUIRE_MESSAGE(judged.code == 0, judged.str());
+  CHECK_MESSAGE(judged.err.empty(), judged.str());
+  CHECK(Json::parse(judged.out, "stdout").at("per_class").at(0).get<Index>("objects") == 1);
+#endif
+}
+
 TEST_CASE("a disk that is full leaves no half-written file") {
   struct Writer {
     std::string command;
@@ -762,6 +1032,8 @@ TEST_CASE("a disk that is full leaves no half-written file") {
   const Writer writers[] = {{"convert classifier/model.safetensors full.safetensors", 1},
                             {"run --model segmenter --input x.npy --output full", 1},
                             {"segment --model segmenter --out full picture.png", 3},
+                            {"detect --model detector --out full picture.png", 2},
+                            {"detect --model detector --out full --format coco picture.png", 3},
                             {"quantize --model classifier --calibrate sides --out full --all", 3},
                             {train_classifier + "--log-every 1 --out full --max-steps 4 --checkpoint-every 2", 7}};
   const Workshop& w = workshop();
@@ -830,6 +1102,11 @@ TEST_CASE("--json: one object a line on stdout and nothing else") {
       {"segment --model segmenter picture.png", "ocellus.segment/1", 1},
       {"segment --model segmenter --out json/one picture.png", "ocellus.segment/1", 1},
       {"segment --model segmenter --out json/two picture.png second.png", "ocellus.segment/1", 2},
+      {"detect --model detector picture.png second.png", "ocellus.detect/1", 2},
+      {"detect --model detector --explain --agnostic --max 3 --out json/found picture.png", "ocellus.detect/1", 1},
+      {train_detector + "--log-every 1 --out json/trained --max-steps 2", "ocellus.train/1", 3},
+      {"eval --task detect --data boxes --model json/trained", "ocellus.eval/1", 1},
+      {"detect --model json/trained --precision bf16 picture.png", "ocellus.detect/1", 1},
       {train_classifier + "--log-every 1 --out json/classifier --max-steps 3", "ocellus.train/1", 4},
       {train_classifier + "--log-every 1 --out json/classifier --max-steps 3 --resume", "ocellus.train/1", 1},
       {train_classifier + "--out json/stopped --max-steps 3000000 --log-every 1000000 --max-minutes 1e-4",

@@ -2,10 +2,13 @@
 // evaluation.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <string>
@@ -397,6 +400,348 @@ TEST_CASE("a step whose loss reads values is computed eagerly") {
     CHECK(loss.total().item() == factor * 2.5f);
     CHECK(w.grad()[1] == factor * 2);  // not summed over the steps
   }
+}
+
+namespace {
+
+// One or two bright squares of two colours in each picture, but for one that holds a grid of 36. No files: pixels are drawn when asked for.
+class Squares : public DetectionSet {
+ public:
+  explicit Squares(Index pictures = 8, bool grid = true) : DetectionSet(annotations(pictures, grid)) {}
+
+  Sample get(Index i) const override {
+    const AnnotatedPicture& p = picture(i);
+    Sample sample{Image(p.size, 3, 40)};
+    for (const ObjectBox& o : p.boxes) {
+      for (Index y = static_cast<Index>(o.box.y1); y < static_cast<Index>(o.box.y2); ++y) {
+        std::uint8_t* row = sample.image.writable() + y * p.size.w * 3;
+        for (Index x = static_cast<Index>(o.box.x1); x < static_cast<Index>(o.box.x2); ++x) row[3 * x + 2 * o.label] = 230;
+      }
+    }
+    sample.boxes = p.boxes;
+    return sample;
+  }
+
+ protected:
+  static DetectionData annotations(Index pictures, bool grid) {
+    DetectionData data;
+    data.classes = {"red", "blue"};
+    for (Index i = 0; i < pictures; ++i) {
+      AnnotatedPicture& p = data.pictures.emplace_back();
+      p.path = "picture" + std::to_string(i) + ".png";
+      p.size = {48, 64};
+      RandomStream random(8, static_cast<std::uint32_t>(i));
+      const auto add = [&](Index x, Index y, Index side) {
+        const auto edge = [](Index v) { return static_cast<float>(v); };
+        p.boxes.push_back({.box = {edge(x), edge(y), edge(x + side), edge(y + side)}, .label = static_cast<Index>(p.boxes.size()) % 2});
+      };
+      if (grid && i == 2) {
+        for (Index k = 0; k < 36; ++k) add(10 * (k % 6) + 1, 8 * (k / 6), 7);
+        continue;
+      }
+      add(random.below(10), random.below(20), 20 + random.below(8));
+      if (i % 2) add(40, 20, 20);
+    }
+    return data;
+  }
+};
+
+std::unique_ptr<Network> tiny_detector() {
+  manual_seed(3);
+  return make_network(Json::parse(R"({"model_type": "yolov8", "variant": "n", "width_multiple": 0.125, "max_channels": 64,
+    "id2label": {"0": "red", "1": "blue"}})",
+                                  "config"));
+}
+
+TrainOptions detector_recipe(const std::string& out) {
+  TrainOptions o;
+  o.max_steps = 6;
+  o.batch = 4;
+  o.size = 64;
+  o.learning_rate = 3e-3;
+  o.warmup_steps = 2;
+  o.seed = 5;
+  o.ema_decay = 0.9;
+  o.detection_augmentation.mosaic = 0.5f;
+  o.detection_augmentation.mixup = 0.5f;
+  o.preprocess.do_normalize = false;
+  o.out = out;
+  o.log_every = 2;
+  o.checkpoint_every = 2;
+  return o;
+}
+
+TrainResult detect_until(Network& network, const TrainOptions& options, Index stop, std::vector<double>& losses) {
+  return train_detector(network, std::make_shared<Squares>(), options, [&](const TrainProgress& p) {
+    losses.push_back(p.loss);
+    return p.step < stop;
+  });
+}
+
+}  // namespace
+
+TEST_CASE("a detector: the same bits again, with three threads, and after an interruption") {
+  const Folder folder;
+  std::vector<double> straight_losses, again_losses, three_losses, losses;
+  const auto straight = tiny_detector(), again = tiny_detector(), three = tiny_detector();
+  const int before = num_threads();
+  set_num_threads(1);
+  const TrainResult whole = detect_until(*straight, detector_recipe(folder / "straight"), 100, straight_losses);
+  CHECK(whole.finished);
+  CHECK(straight_losses.size() == 6);
+  detect_until(*again, detector_recipe(""), 100, again_losses);
+  set_num_threads(3);
+  TrainOptions options = detector_recipe("");
+  options.workers = 2;
+  detect_until(*three, options, 100, three_losses);
+  set_num_threads(before);
+  CHECK(again_losses == straight_losses);
+  CHECK(same_weights(*again, *straight));
+  CHECK(three_losses == straight_losses);
+  CHECK(same_weights(*three, *straight));
+
+  const auto first = tiny_detector(), second = tiny_detector();
+  CHECK(!detect_until(*first, detector_recipe(folder / "parts"), 3, losses).finished);
+  CHECK(!same_weights(*first, *straight));
+  for (const NamedParameter& p : second->parameters()) {
+    if (p.parameter->trainable()) std::fill(p.parameter->begin(), p.parameter->end(), 0.5f);
+  }
+  options = detector_recipe(folder / "parts");
+  options.resume = true;
+  CHECK(detect_until(*second, options, 100, losses).finished);
+  CHECK(losses == straight_losses);
+  CHECK(same_weights(*second, *straight));
+  const std::vector<TrainLogEntry> log = read_train_log(folder / "parts/log.jsonl");
+  REQUIRE(log.size() == 3);
+  REQUIRE(log.back().terms.size() == 3);
+  CHECK(log.back().terms[0].first == "box");
+  CHECK(log.back().terms[1].first == "cls");
+  CHECK(log.back().terms[2].first == "dfl");
+
+  // The saved model does with any picture what its training did.
+  const Model model = open(folder / "parts");
+  CHECK(model.task() == Task::detect);
+  CHECK(model.preprocess().resize == ResizePolicy::letterbox);
+  CHECK(model.preprocess().size == Size2(64));
+  CHECK_FALSE(model.preprocess().do_normalize);
+}
+
+TEST_CASE("a detector learns its pictures, and its directory finds what it learned") {
+  const Folder folder;
+  const auto network = tiny_detector();
+  TrainOptions options = detector_recipe(folder / "model");
+  options.max_steps = 300;
+  options.checkpoint_every = 0;
+  options.batch = 6;
+  options.learning_rate = 1e-2;
+  options.ema_decay = 0;
+  options.detection_augmentation = DetectionAugmentation::none(64);
+  const auto data = std::make_shared<Squares>(6, false);
+  train_detector(*network, data, options);
+  const Model model = open(folder / "model");
+  DetectionEvaluateOptions judge;
+  judge.preprocess = model.preprocess();
+  const DetectionMetric metric = evaluate_detector([&](const Tensor& x) { return model.candidates(x); }, *data, 2, judge);
+  Index found = 0;
+  for (Index i = 0; i < data->size(); ++i) {
+    const std::vector<ObjectBox>& truth = data->picture(i).boxes;
+    const DetectResult result = model.detect(data->get(i).image);
+    CHECK(result.objects.size() == truth.size());
+    for (const DetectedObject& o : result.objects) {
+      found += std::any_of(truth.begin(), truth.end(), [&](const ObjectBox& t) { return t.label == o.id && iou(t.box, o.box) > 0.8f; });
+    }
+  }
+  CHECK(found == 6 + 3);
+  const CocoSummary planned = metric.coco();
+  const CocoSummary eager = evaluate_detector([&](const Tensor& x) { return network->decode(network->outputs(x)); }, *data, 2, judge).coco();
+  CHECK_MESSAGE(planned.ap > 0.9, planned.ap);
+  CHECK(planned.ap == doctest::Approx(eager.ap).epsilon(1e-3));
+}
+
+TEST_CASE("a detector's run goes on only with the settings it was started with") {
+  const Folder folder;
+  std::vector<double> losses;
+  TrainOptions options = detector_recipe(folder / "run");
+  options.max_steps = 1;
+  detect_until(*tiny_detector(), options, 100, losses);
+  options.resume = true;
+  const auto error = [&](auto change) {
+    TrainOptions o = options;
+    change(o);
+    return error_of([&] { detect_until(*tiny_detector(), o, 100, losses); });
+  };
+  CHECK(error([](TrainOptions&) {}) == "nothing was thrown");
+  using Change = void (*)(DetectionAugmentation&);
+  const Change changes[] = {[](DetectionAugmentation& a) { a.mosaic = 0.25f; },
+                            [](DetectionAugmentation& a) { a.mixup = 0.25f; },
+                            [](DetectionAugmentation& a) { a.scale = 0.25f; },
+                            [](DetectionAugmentation& a) { a.translate = 0.25f; },
+                            [](DetectionAugmentation& a) { a.degrees = 5; },
+                            [](DetectionAugmentation& a) { a.shear = 5; },
+                            [](DetectionAugmentation& a) { a.perspective = 0.001f; },
+                            [](DetectionAugmentation& a) { a.horizontal_flip = 0.25f; },
+                            [](DetectionAugmentation& a) { a.vertical_flip = 0.25f; },
+                            [](DetectionAugmentation& a) { a.hue = 0.25f; },
+                            [](DetectionAugmentation& a) { a.saturation = 0.25f; },
+                            [](DetectionAugmentation& a) { a.value = 0.25f; },
+                            [](DetectionAugmentation& a) { a.last_mosaic_epoch = 3; },
+                            [](DetectionAugmentation& a) { a.fill.blue = 3; }};
+  for (std::size_t i = 0; i < std::size(changes); ++i) {
+    const std::string says = error([&](TrainOptions& o) { changes[i](o.detection_augmentation); });
+    CHECK_MESSAGE(contains(says, "started with other settings: detection_augmentation was ["), i << ": " << says);
+  }
+  using LossChange = void (*)(DetectionLossOptions&);
+  const LossChange loss_changes[] = {[](DetectionLossOptions& l) { l.box = 1; },
+                                     [](DetectionLossOptions& l) { l.classes = 1; },
+                                     [](DetectionLossOptions& l) { l.distribution = 1; },
+                                     [](DetectionLossOptions& l) { l.overlap = Overlap::giou; },
+                                     [](DetectionLossOptions& l) { l.epsilon = 1e-3; },
+                                     [](DetectionLossOptions& l) { l.assignment.alpha = 1; },
+                                     [](DetectionLossOptions& l) { l.assignment.beta = 1; },
+                                     [](DetectionLossOptions& l) { l.assignment.least_side = 1; },
+                                     [](DetectionLossOptions& l) { l.assignment.candidates = 1; }};
+  for (std::size_t i = 0; i < std::size(loss_changes); ++i) {
+    const std::string says = error([&](TrainOptions& o) { loss_changes[i](o.detection_loss); });
+    CHECK_MESSAGE(contains(says, "started with other settings: detection_loss was ["), i << ": " << says);
+  }
+  CHECK(contains(error([](TrainOptions& o) { o.size = 32; }), "height was 64, now it is 32"));
+}
+
+TEST_CASE("what a detector cannot be trained with") {
+  const auto network = tiny_detector();
+  TrainOptions options = detector_recipe("");
+  CHECK(contains(error_of([&] { train_segmenter(*network, std::make_shared<Squares>(), options); }), "yolov8 does not segment"));
+  CHECK(contains(error_of([&] { train_detector(*tiny_segformer(), std::make_shared<Squares>(), options); }), "segformer does not detect"));
+  CHECK(contains(error_of([&] { train_detector(*network, std::make_shared<Rectangles>(), options); }), "the data has no boxes"));
+  CHECK(contains(error_of([&] { train_detector(*network, std::make_shared<Sides>(), options); }), "the data has no boxes"));
+  DetectionData unlabelled = Squares(3).data();
+  for (AnnotatedPicture& p : unlabelled.pictures) p.boxes.clear();
+  unlabelled.pictures[1].boxes.push_back({.box = {1, 1, 9, 9}, .crowd = true});
+  unlabelled.pictures[2].boxes.push_back({.box = {1, 1, 9, 9}, .difficult = true});
+  CHECK(error_of([&] { train_detector(*network, std::make_shared<DetectionSet>(unlabelled), options); }) ==
+        "train: none of the 3 pictures has an object to learn from; the first is picture0.png");
+  unlabelled.pictures.clear();
+  CHECK(contains(error_of([&] { train_detector(*network, std::make_shared<DetectionSet>(unlabelled), options); }), "the data set is empty"));
+  options.size = 40;
+  CHECK(contains(error_of([&] { train_detector(*network, std::make_shared<Squares>(), options); }), "multiples of 32; got (4, 40, 40, 3)"));
+  DetectionData three = Squares(3).data();
+  three.classes.push_back("green");
+  CHECK(contains(error_of([&] { train_detector(*network, std::make_shared<DetectionSet>(three), options); }), "the data has 3 classes, the model 2"));
+}
+
+namespace {
+
+// Answers with what it is told, put where the preprocessing puts the picture.
+struct Oracle {
+  const DetectionSet& set;
+  DetectionEvaluateOptions options;
+  std::vector<std::vector<ObjectBox>> answers;  // by picture
+
+  explicit Oracle(const DetectionSet& data) : set(data), answers(static_cast<std::size_t>(data.size())) {
+    options.preprocess.size = 96;
+  }
+  DetectionMetric judged() {
+    Index next = 0, reported = 0;
+    options.progress = [&](Index done, Index total) {
+      CHECK(done == ++reported);
+      CHECK(total == set.size());
+    };
+    const DetectionMetric metric = evaluate_detector(
+        [&](const Tensor& x) {
+          CHECK(x.shape() == Shape{1, 96, 96, 3});
+          const std::vector<ObjectBox>& all = answers[static_cast<std::size_t>(next)];
+          const Letterbox placement = placement_of(options.preprocess, set.picture(next++).size);
+          const Index n = static_cast<Index>(all.size());
+          BoxCandidates c{Tensor({1, n, 4}), Tensor({1, n, 2})};
+          for (Index i = 0; i < n; ++i) {
+            const Box b = placement.to_letterbox(all[static_cast<std::size_t>(i)].box);
+            float* edge = c.boxes.data() + 4 * i;
+            for (const float v : {b.x1, b.y1, b.x2, b.y2}) *edge++ = v;
+            c.scores[2 * i + all[static_cast<std::size_t>(i)].label] = 0.9f;
+          }
+          return c;
+        },
+        set, 2, options);
+    CHECK(reported == set.size());
+    return metric;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a detector is judged in the pixels of the data's pictures") {
+  const Squares set(6);
+  Oracle oracle(set);
+  const DetectionMetric nothing = oracle.judged();
+  CHECK(nothing.pictures() == 6);
+  CHECK(nothing.coco().ap == 0);
+  CHECK(nothing.coco().ar100 == 0);
+  CHECK(nothing.errors().missed == 36 + 5 + 3);
+
+  for (Index i = 0; i < set.size(); ++i) oracle.answers[static_cast<std::size_t>(i)] = set.picture(i).boxes;
+  const DetectionMetric all = oracle.judged();
+  CHECK(all.coco().ap == doctest::Approx(1));
+  CHECK(all.coco().ar100 == 1);
+  CHECK(all.voc_mean_ap() == doctest::Approx(1));
+  CHECK(all.errors().found == 44);
+
+  // What is far less likely than anything else still counts, and every class of a place by itself.
+  oracle.options.nms.confidence = 0.95f;
+  CHECK(oracle.judged().coco().ap == 0);
+  oracle.options.nms.confidence = 0.001f;
+  for (ObjectBox& o : oracle.answers[2]) o.label = 1 - o.label;
+  CHECK(oracle.judged().errors().classification == 36);
+}
+
+TEST_CASE("crowds and difficult objects count as neither found nor missed") {
+  DetectionData data = Squares(4, false).data();
+  for (const bool crowd : {true, false}) {
+    for (AnnotatedPicture& p : data.pictures) p.boxes.resize(1);
+    data.pictures[0].boxes.push_back({.box = {2, 30, 60, 47}, .label = 0, .area = 58 * 17, .crowd = crowd, .difficult = !crowd});
+    struct Drawn : DetectionSet {  // no files
+      using DetectionSet::DetectionSet;
+      Sample get(Index i) const override {
+        Sample sample{Image(picture(i).size, 3)};
+        sample.boxes = picture(i).boxes;
+        return sample;
+      }
+    };
+    const Drawn set(data);
+    Oracle oracle(set);
+    for (Index i = 0; i < set.size(); ++i) oracle.answers[static_cast<std::size_t>(i)] = {set.picture(i).boxes[0]};
+    const DetectionMetric missed = oracle.judged();
+    CHECK(missed.objects(0) == 4);
+    CHECK(missed.coco().ap == doctest::Approx(1));
+    CHECK(missed.errors().missed == 0);
+    oracle.answers[0].insert(oracle.answers[0].begin(), set.picture(0).boxes[1]);  // before the others of this score
+    CHECK(oracle.judged().coco().ap == doctest::Approx(1));
+    oracle.answers[0][0].box = {40, 0, 60, 10};
+    CHECK(oracle.judged().coco().ap < 0.9);
+  }
+}
+
+TEST_CASE("a step may be fed numbers in the place of class ids") {
+  Parameter w(Shape{3}), twin(Shape{3});
+  for (Index i = 0; i < 3; ++i) w[i] = twin[i] = static_cast<float>(i + 1);
+  const std::vector<NamedParameter> parameters{{"w", &w}};
+  const auto loss_of = [](const Parameter& p, const Tensor& x, const Tensor& y) {
+    LossTerms loss;
+    loss.add("squares", mse_loss(x * p, y), 0.5);
+    return loss;
+  };
+  TrainingStep step(parameters, [&](const Tensor& x, const Tensor& y) { return loss_of(w, x, y); });
+  for (std::uint32_t i = 0; i < 3; ++i) {
+    const Tensor x({2, 3}, {1, 2, 3, 4, 5, static_cast<float>(i)}), y({2, 3}, {0, 1, 0, static_cast<float>(2 * i), 1, 1});
+    const LossTerms expected = loss_of(twin, x, y);
+    if (Record* leaf = twin.record().get()) leaf->grad = {};
+    backward(expected.total());
+    const LossTerms got = step.run(x, y, i);
+    REQUIRE(step.plan() != nullptr);
+    CHECK(got.total().item() == expected.total().item());
+    CHECK(std::memcmp(w.grad().data(), twin.grad().data(), 3 * sizeof(float)) == 0);
+  }
+  const std::string error = error_of([&] { step.run(Tensor({2, 3}), BasicTensor<std::int64_t>({2, 3}), 9); });
+  CHECK_MESSAGE(contains(error, "i64"), error);
 }
 
 TEST_CASE("class weights") {

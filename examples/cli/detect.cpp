@@ -40,7 +40,7 @@ std::string to_json(const Options& o, const std::string& image, const DetectResu
     for (const DetectResult::Suppressed& s : r.suppressed) {
       json.begin_object();
       write_object(json, s.object);
-      json.field("by", s.by).field("iou", iou(s.object.box, r.objects[static_cast<std::size_t>(s.by)].box)).end_object();
+      json.field("by", s.by).field("iou", s.iou).end_object();
     }
     json.end_array();
   }
@@ -76,7 +76,7 @@ void explain(const DetectResult& r) {
                 static_cast<double>(s.object.score), static_cast<double>(s.object.box.x1), static_cast<double>(s.object.box.y1),
                 static_cast<double>(s.object.box.x2), static_cast<double>(s.object.box.y2), by.name.c_str(), static_cast<double>(by.score),
                 static_cast<double>(by.box.x1), static_cast<double>(by.box.y1), static_cast<double>(by.box.x2), static_cast<double>(by.box.y2),
-                static_cast<double>(iou(s.object.box, by.box)));
+                static_cast<double>(s.iou));
   }
 }
 

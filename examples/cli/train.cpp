@@ -94,9 +94,16 @@ void train(Options o) {
   t.class_weighting = o.class_weights == "sqrt" ? ClassWeighting::sqrt_inverse_frequency : ClassWeighting::none;
   if (task == Task::segment && !o.no_augmentation) t.augmentations = segmentation_augmentations(t.size, dataset->ignore_index());
   if (task == Task::detect) {
-    t.detection_augmentation = o.no_augmentation ? DetectionAugmentation::none(t.size) : o.augmentation;
+    DetectionAugmentation& a = t.detection_augmentation;
+    a = o.no_augmentation ? DetectionAugmentation::none(t.size) : o.augmentation;
     // The last pictures are seen as they will be.
-    if (!o.no_augmentation && t.max_steps == 0) t.detection_augmentation.last_mosaic_epoch = std::max<Index>(0, t.epochs - 1 - o.whole_epochs);
+    if (t.max_steps == 0) {
+      if (o.whole_epochs < t.epochs) {
+        a.last_mosaic_epoch = t.epochs - 1 - o.whole_epochs;
+      } else {
+        a.mosaic = a.mixup = 0;
+      }
+    }
   }
   if (!network) network = fresh_network(o, *dataset, t.preprocess);
   need_task(*network, task, o.model);

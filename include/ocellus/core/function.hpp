@@ -15,10 +15,23 @@ template <class R, class... A>
 class Function<R(A...)> {
  public:
   Function() = default;
+  // A pointer that is null, or an empty wrapper, gives an empty Function.
   template <class F>
     requires(!std::is_same_v<F, Function> && std::is_invocable_r_v<R, F&, A...>)
-  Function(F f)
-      : state_(std::make_shared<F>(std::move(f))), call_([](void* state, A... a) -> R { return (*static_cast<F*>(state))(std::forward<A>(a)...); }) {}
+  Function(F f) {
+    constexpr bool may_be_empty = std::is_pointer_v<F> || (std::is_constructible_v<bool, F> && !std::is_convertible_v<F, bool>);
+    if constexpr (may_be_empty) {
+      if (!f) return;
+    }
+    state_ = std::make_shared<F>(std::move(f));
+    call_ = [](void* state, A... a) -> R {
+      if constexpr (std::is_void_v<R>) {
+        static_cast<void>((*static_cast<F*>(state))(std::forward<A>(a)...));
+      } else {
+        return (*static_cast<F*>(state))(std::forward<A>(a)...);
+      }
+    };
+  }
 
   explicit operator bool() const { return call_ != nullptr; }
   R operator()(A... a) const { return call_(state_.get(), std::forward<A>(a)...); }

@@ -76,7 +76,8 @@ struct DetectOptions {
 struct DetectResult {
   struct Suppressed {
     DetectedObject object;
-    Index by;  // the place in `objects` of the one that overlaps it
+    Index by;   // the place in `objects` of the one that overlaps it,
+    float iou;  // this much, in the picture that the model sees
   };
   std::vector<DetectedObject> objects;  // the likeliest first
   std::vector<Suppressed> suppressed;   // with DetectOptions::explain, the likeliest first
@@ -118,7 +119,8 @@ class Model {
   ClassifyResult classify(const Image& picture, Index top = 5) const;
   // Boxes around objects, at most nms.max_detections.
   DetectResult detect(const Image& picture, const DetectOptions& options = {}) const;
-  // Every box that a detector considers: preprocessed pictures (N, H, W, C) → boxes in pixels of these.
+  // Every box that a detector considers: preprocessed pictures (N, H, W, C) → boxes in pixels of these. Both throw Error where the
+  // network's outputs are not finite.
   BoxCandidates candidates(const Tensor& input) const;
   // Preprocessed pictures (N, H, W, C) → logits. Throws UsageError for a model with several outputs: runner().outputs() gives all.
   Tensor run(const Tensor& input) const { return runner_.run(input); }
@@ -420,8 +422,10 @@ OCELLUS_FN ClassifyResult Model::classify(const Image& picture, Index top) const
 
 OCELLUS_FN BoxCandidates Model::candidates(const Tensor& input) const {
   need(Task::detect, "candidates");
+  const std::vector<Tensor> maps = runner_.outputs(input);
+  for (const Tensor& map : maps) pipeline_detail::check_finite(map, name_);
   const NoGrad no_grad;
-  return network_->decode(runner_.outputs(input));
+  return network_->decode(maps);
 }
 
 OCELLUS_FN DetectResult Model::detect(const Image& picture, const DetectOptions& options) const {
@@ -441,7 +445,9 @@ OCELLUS_FN DetectResult Model::detect(const Image& picture, const DetectOptions&
     return DetectedObject{d.label, labels()[static_cast<std::size_t>(d.label)], d.score, placement.to_original(d.box)};
   };
   for (const Detection& d : found.kept) result.objects.push_back(object(d));
-  for (const Detections::Suppressed& s : found.suppressed) result.suppressed.push_back({object(s.detection), s.by});
+  for (const Detections::Suppressed& s : found.suppressed) {
+    result.suppressed.push_back({object(s.detection), s.by, iou(s.detection.box, found.kept[static_cast<std::size_t>(s.by)].box)});
+  }
   result.picture = picture.to_rgb();
   result.class_count = static_cast<Index>(labels().size());
   result.ms.postprocess = watch.lap();

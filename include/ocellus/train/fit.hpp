@@ -93,7 +93,8 @@ TrainResult train_segmenter(Network& network, std::shared_ptr<const Dataset> dat
 // Cross-entropy over the pictures.
 TrainResult train_classifier(Network& network, std::shared_ptr<const Dataset> dataset, const TrainOptions& options,
                              const TrainCallback& callback = {});
-// The boxes, classes and distributions of losses/detection.hpp over pictures varied with their boxes.
+// The boxes, classes and distributions of losses/detection.hpp over pictures varied with their boxes. Throws UsageError
+// for a DetectionSet without an object to learn from, too.
 TrainResult train_detector(Network& network, std::shared_ptr<const Dataset> dataset, const TrainOptions& options,
                            const TrainCallback& callback = {});
 
@@ -117,6 +118,7 @@ Tensor class_weights(const Dataset& dataset, Index classes, ClassWeighting weigh
 
 #include <ocellus/core/error.hpp>
 #include <ocellus/core/log.hpp>
+#include <ocellus/data/detection_set.hpp>
 #include <ocellus/io/file.hpp>
 #include <ocellus/io/folder.hpp>
 #include <ocellus/losses/cross_entropy.hpp>
@@ -487,10 +489,11 @@ class Run {
                             a.hue, a.saturation, a.value, static_cast<float>(a.last_mosaic_epoch)}) {
         json.value(static_cast<double>(x));
       }
+      for (const int x : {a.fill.red, a.fill.green, a.fill.blue}) json.value(x);
       const DetectionLossOptions& l = options_.detection_loss;
       json.end_array().key("detection_loss").begin_array();
-      for (const double x : {l.box, l.classes, l.distribution, static_cast<double>(l.overlap), l.assignment.alpha, l.assignment.beta,
-                             l.assignment.least_side, static_cast<double>(l.assignment.candidates)}) {
+      for (const double x : {l.box, l.classes, l.distribution, static_cast<double>(l.overlap), l.epsilon, l.assignment.alpha,
+                             l.assignment.beta, l.assignment.least_side, static_cast<double>(l.assignment.candidates)}) {
         json.value(x);
       }
       json.end_array();
@@ -594,6 +597,14 @@ OCELLUS_FN TrainResult train_classifier(Network& network, std::shared_ptr<const 
 OCELLUS_FN TrainResult train_detector(Network& network, std::shared_ptr<const Dataset> dataset, const TrainOptions& options,
                                       const TrainCallback& callback) {
   if (network.task() != Task::detect) throw UsageError("train_detector: " + std::string(network.model_type()) + " does not detect");
+  if (const auto* set = dynamic_cast<const DetectionSet*>(dataset.get()); set && set->size() > 0) {
+    const auto teaches = [](const ObjectBox& o) { return !o.crowd && !o.difficult; };
+    const auto has_object = [&](const AnnotatedPicture& p) { return std::any_of(p.boxes.begin(), p.boxes.end(), teaches); };
+    if (std::none_of(set->data().pictures.begin(), set->data().pictures.end(), has_object)) {
+      throw UsageError("train: none of the " + std::to_string(set->size()) + " pictures has an object to learn from; the first is " +
+                       set->name(0));
+    }
+  }
   return train_detail::Run(network, std::move(dataset), options).run(callback);
 }
 
