@@ -224,11 +224,11 @@ OCELLUS_FN MaskRuns MaskRuns::from_polygons(const std::vector<Polygon>& polygons
   std::int64_t left = std::int64_t{1} << 26;  // hundreds of times around the largest image
   const std::int64_t pixels = size.h * size.w;
   // +1 where a polygon begins to cover the pixels, −1 where it ends; the union is where the sum is above 0.
-  struct Edge {
+  struct Side {
     std::int64_t place;
     int step;
   };
-  std::vector<Edge> edges;
+  std::vector<Side> edges;
   std::vector<std::int64_t> places;
   for (std::size_t i = 0; i < polygons.size(); ++i) {
     const Polygon& polygon = polygons[i];
@@ -245,12 +245,12 @@ OCELLUS_FN MaskRuns MaskRuns::from_polygons(const std::vector<Polygon>& polygons
     if (places.size() % 2) places.push_back(pixels);
     for (std::size_t p = 0; p < places.size(); ++p) edges.push_back({places[p], p % 2 ? -1 : 1});
   }
-  std::stable_sort(edges.begin(), edges.end(), [](const Edge& a, const Edge& b) { return a.place < b.place; });
+  std::stable_sort(edges.begin(), edges.end(), [](const Side& a, const Side& b) { return a.place < b.place; });
   MaskRuns mask;
   mask.size_ = size;
   std::int64_t at = 0;
   int covering = 0;
-  for (const Edge& edge : edges) {
+  for (const Side& edge : edges) {
     mask.append(static_cast<std::uint32_t>(edge.place - at), covering > 0);
     at = edge.place;
     covering += edge.step;
