@@ -347,11 +347,17 @@ TEST_CASE("bad usage: exit code 2") {
       {train + "--ignore 256", "--ignore"},
       {train + "--schedule never", "--schedule"},
       {train + "--class-weights fair", "--class-weights"},
-      {train + "--mosaic 2", "--mosaic"},
+      {train + "--mosaic 1.01", "--mosaic: a number from 0 to 1 was expected; got '1.01'"},
       {train + "--mixup -1", "--mixup"},
       {train + "--scale 1", "--scale"},
       {train + "--vertical-flip nan", "--vertical-flip"},
       {train + "--whole-epochs -1", "--whole-epochs"},
+      {train + "--whole-epochs 1", "--whole-epochs is for --task detect; it does nothing for --task "},
+      {train + "--max-steps 5 --whole-epochs 1", "--max-steps excludes --whole-epochs"},
+      {"train --task detect --data sides --model yolov8n --out new --dice 1", "--dice is for --task segment or classify"},
+      {"detect --model detector --format coco --explain picture.png", "--explain has no place in COCO's format"},
+      {"eval --task detect --model classifier --data sides --batch 2", "--batch is for --task classify"},
+      {"eval --task classify --model classifier --data sides --prior train", "--prior is for --task segment"},
       {train + "--dtype f8", "--dtype"},
       {train + "--precision bf16", "--precision: bf16 not in {f32}"},
       {"train --task classify --data sides --model lenet --out new --size 12x16",
@@ -1014,7 +1020,7 @@ TEST_CASE("Pascal VOC: a box without area is left out with a warning") {
 #else
   const Outcome trained = w.run(train);
   REQUIRE_MESSAGE(trained.code == 0, trained.str());
-  CHECK_MESSAGE(trained.err.starts_with("ocellus: warning: 1 boxes without area"), trained.str());
+  CHECK_MESSAGE(trained.err.starts_with("ocellus: warning: boxes without area or outside of their pictures were left out: 1"), trained.str());
   CHECK_MESSAGE(contains(trained.err, "voc/Annotations/p1.xml"), trained.str());
   CHECK_MESSAGE(is_complaint(trained.err), trained.str());
   const Outcome judged = w.run("eval --task detect --data voc --model voc_run --json");

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ocellus/core/shape.hpp>
@@ -12,6 +13,7 @@
 
 namespace CLI {
 class App;
+class Option;
 class Validator;
 }  // namespace CLI
 
@@ -36,6 +38,23 @@ Size2 parse_size(const std::string& text);
 CLI::Validator is_size();
 CLI::Validator is_path();
 CLI::Validator number_from(double low, double below);
+// A number in [0, 1].
+CLI::Validator is_share();
+
+// Options that only some tasks know.
+class TaskOptions {
+ public:
+  void add(CLI::Option* option, std::vector<std::string> tasks) { rows_.push_back({option, std::move(tasks)}); }
+  // Throws UsageError if one was given with another task.
+  void check(const std::string& task) const;
+
+ private:
+  struct Row {
+    CLI::Option* option;
+    std::vector<std::string> tasks;
+  };
+  std::vector<Row> rows_;
+};
 
 // A directory for results, with the ones above it. Throws FileError.
 void make_directory(const std::string& path);

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <ocellus/core/error.hpp>
 #include <ocellus/io/file.hpp>
 
 #include "command.hpp"
@@ -81,10 +82,13 @@ void explain(const DetectResult& r) {
 }
 
 void detect(const Options& o) {
+  const bool coco = o.format == "coco";
+  if (coco && o.detect.explain && o.out.empty()) {
+    throw UsageError("--explain has no place in COCO's format; add --out DIR, whose result.json will tell");
+  }
   apply(o.common);
   const Model model = open(o.model, {.precision = o.common.precision});
   need_task(model.network(), Task::detect, o.model);
-  const bool coco = o.format == "coco";
   std::optional<ResultFiles> files;
   if (!o.out.empty()) files.emplace(o.out, o.images);
   JsonWriter results;
@@ -135,7 +139,7 @@ void add_detect(CLI::App& app) {
   command->add_option("--model", o->model, "model directory")->required();
   command->add_option("images", o->images, "pictures: JPEG, PNG, BMP")->required();
   command->add_option("--conf", nms.confidence, "least score of an object")->check(number_from(0, 1));
-  command->add_option("--iou", nms.iou, "boxes that overlap a better one more than this are left out")->check(number_from(0, 1.000001));
+  command->add_option("--iou", nms.iou, "boxes that overlap a better one more than this are left out")->check(is_share());
   command->add_option("--max", nms.max_detections, "objects of a picture at most")->check(CLI::Range(1, 100000));
   command->add_flag("--agnostic", nms.class_agnostic, "boxes of different classes suppress each other, too");
   command->add_flag("--explain", o->detect.explain, "which box suppressed which, and how many are left at each score");

@@ -19,6 +19,7 @@ struct Options {
   Common common;
   std::string task, model, data, split = "val", prior, out;
   Index batch = 16;
+  TaskOptions of_tasks;
 };
 
 struct Metric {
@@ -92,6 +93,7 @@ void evaluate_boxes(const Options& o, const Model& model) {
 }
 
 void evaluate(const Options& o) {
+  o.of_tasks.check(o.task);
   apply(o.common);
   const Model model = open(o.model, {.precision = o.common.precision});
   const bool segment = o.task == "segment", boxes = o.task == "detect";
@@ -129,13 +131,14 @@ void evaluate(const Options& o) {
 void add_eval(CLI::App& app) {
   CLI::App* command = app.add_subcommand("eval", "How good a model is on a split of a data folder");
   auto o = std::make_shared<Options>();
+  const auto only = [&](const char* task, CLI::Option* option) { o->of_tasks.add(option, {task}); };
   command->add_option("--task", o->task, "segment, detect or classify")->required()->check(CLI::IsMember({"segment", "detect", "classify"}));
   command->add_option("--model", o->model, "model directory")->required();
   command->add_option("--data", o->data, "data folder")->required();
   command->add_option("--split", o->split, "which part of it");
-  command->add_option("--batch", o->batch, "classification: pictures at once")->check(CLI::Range(1, 4096));
-  command->add_option("--prior", o->prior, "segmentation: also judge the most frequent class at each place of this split, as a guess without looking");
-  command->add_option("--out", o->out, "detection: directory for precision_recall.svg")->check(is_path());
+  only("classify", command->add_option("--batch", o->batch, "classification: pictures at once")->check(CLI::Range(1, 4096)));
+  only("segment", command->add_option("--prior", o->prior, "segmentation: also judge the most frequent class at each place of this split, as a guess without looking"));
+  only("detect", command->add_option("--out", o->out, "detection: directory for precision_recall.svg")->check(is_path()));
   add_common(*command, o->common);
   command->callback([o] { evaluate(*o); });
 }

@@ -1,5 +1,6 @@
 // ocellus: the library as a program. Exit code 0 on success, 2 on bad usage, 1 on any other failure; one line says what
 // is wrong.
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
@@ -65,16 +66,33 @@ CLI::Validator is_path() {
   return CLI::Validator(check, "PATH");
 }
 
-CLI::Validator number_from(double low, double below) {
+namespace {
+
+// `last`: the limit above belongs to the range.
+CLI::Validator number_between(double low, double high, bool last) {
   char range[64];
-  std::snprintf(range, sizeof range, "from %g to below %g", low, below);
-  const auto check = [low, below, rule = std::string(range)](const std::string& text) {
+  std::snprintf(range, sizeof range, "from %g to %s%g", low, last ? "" : "below ", high);
+  const auto check = [low, high, last, rule = std::string(range)](const std::string& text) {
     char* end = nullptr;
     const double x = std::strtod(text.c_str(), &end);
-    const bool ok = end != text.c_str() && *end == '\0' && x >= low && x < below;
+    const bool ok = end != text.c_str() && *end == '\0' && x >= low && (x < high || (last && x == high));
     return ok ? std::string() : "a number " + rule + " was expected; got '" + text + "'";
   };
   return CLI::Validator(check, range);
+}
+
+}  // namespace
+
+CLI::Validator number_from(double low, double below) { return number_between(low, below, false); }
+CLI::Validator is_share() { return number_between(0, 1, true); }
+
+void TaskOptions::check(const std::string& task) const {
+  for (const Row& r : rows_) {
+    if (r.option->count() == 0 || std::find(r.tasks.begin(), r.tasks.end(), task) != r.tasks.end()) continue;
+    std::string list;
+    for (const std::string& t : r.tasks) list += (list.empty() ? "" : " or ") + t;
+    throw UsageError(r.option->get_name() + " is for --task " + list + "; it does nothing for --task " + task);
+  }
 }
 
 void make_directory(const std::string& path) {

@@ -29,6 +29,7 @@ struct Options {
   Index whole_epochs = 10;
   DetectionAugmentation augmentation;
   TrainOptions train;
+  TaskOptions of_tasks;
 };
 
 bool is_variant(const std::string& name) {
@@ -64,6 +65,7 @@ std::shared_ptr<Dataset> open_data(const Options& o, Task task, const DatasetOpt
 }
 
 void train(Options o) {
+  o.of_tasks.check(o.task);
   apply(o.common);
   TrainOptions& t = o.train;
   const Task task = o.task == "segment" ? Task::segment : o.task == "detect" ? Task::detect : Task::classify;
@@ -137,6 +139,7 @@ void train(Options o) {
 void add_train(CLI::App& app) {
   CLI::App* command = app.add_subcommand("train", "Train a model on a data folder");
   auto o = std::make_shared<Options>();
+  const auto only = [&](CLI::Option* option, std::vector<std::string> tasks) { o->of_tasks.add(option, std::move(tasks)); return option; };
   TrainOptions& t = o->train;
   std::string names;
   for (const std::string& name : network_variants()) names += (names.empty() ? "" : ", ") + name;
@@ -148,7 +151,7 @@ void add_train(CLI::App& app) {
       ->required()
       ->check(is_path());
   command->add_option("--classes", o->classes, "names of the classes, for data that does not tell")->delimiter(',');
-  command->add_option("--ignore", o->ignore, "label value that belongs to no class")->check(CLI::Range(0, 255));
+  only(command->add_option("--ignore", o->ignore, "label value that belongs to no class")->check(CLI::Range(0, 255)), {"segment"});
   command->add_option("--epochs", t.epochs, "passes over the data")->check(CLI::Range(1, 1000000));
   command->add_option("--max-steps", t.max_steps, "steps instead of epochs")->check(CLI::Range(1, 1000000000));
   command->add_option("--batch", t.batch, "pictures per step")->check(CLI::Range(1, 65536));
@@ -161,16 +164,17 @@ void add_train(CLI::App& app) {
       ->check(number_from(0, 1e9));
   command->add_option("--ema", t.ema_decay, "decay of the average of the weights that is saved, 0: none")
       ->check(number_from(0, 1));
-  command->add_option("--label-smoothing", t.label_smoothing)->check(number_from(0, 1));
-  command->add_option("--class-weights", o->class_weights, "of the cross-entropy; sqrt: one over the root of the share")->check(CLI::IsMember({"none", "sqrt"}));
-  command->add_option("--dice", t.dice_weight, "weight of the soft Dice loss")->check(number_from(0, 1e6));
-  command->add_flag("--no-augmentation", o->no_augmentation, "segmentation and detection: pictures as they are");
+  only(command->add_option("--label-smoothing", t.label_smoothing)->check(number_from(0, 1)), {"segment", "classify"});
+  only(command->add_option("--class-weights", o->class_weights, "of the cross-entropy; sqrt: one over the root of the share")->check(CLI::IsMember({"none", "sqrt"})), {"segment", "classify"});
+  only(command->add_option("--dice", t.dice_weight, "weight of the soft Dice loss")->check(number_from(0, 1e6)), {"segment", "classify"});
+  only(command->add_flag("--no-augmentation", o->no_augmentation, "segmentation and detection: pictures as they are"), {"segment", "detect"});
   DetectionAugmentation& a = o->augmentation;
-  command->add_option("--mosaic", a.mosaic, "detection: probability of four pictures in one")->check(number_from(0, 1.000001));
-  command->add_option("--mixup", a.mixup, "detection: probability of two mosaics in one")->check(number_from(0, 1.000001));
-  command->add_option("--scale", a.scale, "detection: pictures are 1 - x to 1 + x times as large")->check(number_from(0, 1));
-  command->add_option("--vertical-flip", a.vertical_flip, "detection: probability")->check(number_from(0, 1.000001));
-  command->add_option("--whole-epochs", o->whole_epochs, "detection: epochs without mosaics at the end")->check(CLI::Range(0, 1000000));
+  only(command->add_option("--mosaic", a.mosaic, "detection: probability of four pictures in one")->check(is_share()), {"detect"});
+  only(command->add_option("--mixup", a.mixup, "detection: probability of two mosaics in one")->check(is_share()), {"detect"});
+  only(command->add_option("--scale", a.scale, "detection: pictures are 1 - x to 1 + x times as large")->check(number_from(0, 1)), {"detect"});
+  only(command->add_option("--vertical-flip", a.vertical_flip, "detection: probability")->check(is_share()), {"detect"});
+  only(command->add_option("--whole-epochs", o->whole_epochs, "detection: epochs without mosaics at the end")->check(CLI::Range(0, 1000000)), {"detect"})
+      ->excludes("--max-steps");
   command->add_option("--seed", t.seed)->check(CLI::Range(std::int64_t{0}, std::numeric_limits<std::int64_t>::max()));
   command->add_flag("--resume", t.resume, "go on from the last checkpoint in --out");
   command->add_option("--log-every", t.log_every, "steps")->check(CLI::Range(1, 1000000));

@@ -123,8 +123,8 @@ OCELLUS_FN double number_of(const std::string& text, const std::string& file, co
 OCELLUS_FN DetectionSet::DetectionSet(DetectionData data) : data_(std::move(data)) {
   if (data_.left_out.empty()) return;
   log(LogLevel::warning,
-      std::to_string(data_.left_out.size()) +
-          " boxes without area or outside of their pictures were left out, the first: " + data_.left_out.front());
+      "boxes without area or outside of their pictures were left out: " + std::to_string(data_.left_out.size()) +
+          ", the first: " + data_.left_out.front());
 }
 
 OCELLUS_FN Sample DetectionSet::get(Index i) const {
