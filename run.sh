@@ -1,6 +1,7 @@
 #!/bin/sh
 # Two commands on a fresh machine:
-#   ./run.sh         install what is missing, build, segment a street picture: out/overlay.png, out/labels.png, out/result.json
+#   ./run.sh         install what is missing, build, segment a street picture: out/overlay.png, out/labels.png, out/result.json,
+#                    and find the cells in a blood smear: out/cells/overlay.png, out/cells/result.json
 #   ./run.sh test    install what is missing, build and pass the tests
 # And for developers, on x86-64 Debian or Ubuntu:
 #   ./run.sh neon    install what is missing, build for 64-bit Arm and pass the numeric tests under qemu-user
@@ -179,5 +180,5 @@ fi
 run cmake --workflow --preset "$job" || fail "$job failed"
 
 if [ "$job,$dry_run" = demo,no ]; then
-  echo "See $(pwd)/out: overlay.png, labels.png, result.json"
+  echo "See $(pwd)/out: overlay.png, labels.png, result.json, cells/overlay.png, cells/result.json"
 fi

@@ -535,7 +535,8 @@ TEST_CASE("a detector learns its pictures, and its directory finds what it learn
   options.max_steps = 300;
   options.checkpoint_every = 0;
   options.batch = 6;
-  options.learning_rate = 1e-2;
+  options.learning_rate = 2e-2;
+  options.clip_norm = 1;
   options.ema_decay = 0;
   options.detection_augmentation = DetectionAugmentation::none(64);
   const auto data = std::make_shared<Squares>(6, false);

@@ -228,22 +228,33 @@ OCELLUS_FN std::string Chart::svg() const {
   }
 
   if (widest_name > 0) {
-    // In the upper corner that fewer points reach.
-    std::size_t upper_left = 0, upper_right = 0;
-    for (const ChartSeries& s : all) {
-      for (std::size_t i = 0; i < s.x.size(); ++i) {
-        if (!across.shows(s.x[i]) || !up.shows(s.y[i]) || up.share(s.y[i]) < 0.6) continue;
-        ++(across.share(s.x[i]) < 0.5 ? upper_left : upper_right);
-      }
-    }
+    // In the corner that covers the fewest points.
     const double box_width = 56.0 + 7.5 * static_cast<double>(widest_name);
     const double box_height = 12.0 + 18.0 * static_cast<double>(all.size());
-    const double box_left = upper_left < upper_right ? left + 12 : right - 12 - box_width;
-    out += "<rect x=\"" + chart_number(box_left) + "\" y=\"" + chart_number(top + 8) + "\" width=\"" +
+    const double lefts[] = {right - 12 - box_width, left + 12}, tops[] = {top + 8, bottom - 8 - box_height};
+    double box_left = 0, box_top = 0;
+    std::size_t fewest = std::numeric_limits<std::size_t>::max();
+    for (const double y0 : tops) {
+      for (const double x0 : lefts) {
+        std::size_t covered = 0;
+        for (const ChartSeries& s : all) {
+          for (std::size_t i = 0; i < s.x.size(); ++i) {
+            if (!across.shows(s.x[i]) || !up.shows(s.y[i])) continue;
+            const double x = place_x(s.x[i]), y = place_y(s.y[i]);
+            covered += x > x0 && x < x0 + box_width && y > y0 && y < y0 + box_height;
+          }
+        }
+        if (covered >= fewest) continue;
+        fewest = covered;
+        box_left = x0;
+        box_top = y0;
+      }
+    }
+    out += "<rect x=\"" + chart_number(box_left) + "\" y=\"" + chart_number(box_top) + "\" width=\"" +
            chart_number(box_width) + "\" height=\"" + chart_number(box_height) +
            "\" rx=\"4\" fill=\"#ffffff\" fill-opacity=\"0.85\" stroke=\"#cccccc\"/>\n";
     for (std::size_t k = 0; k < all.size(); ++k) {
-      const double y = top + 8 + 15 + 18.0 * static_cast<double>(k);
+      const double y = box_top + 15 + 18.0 * static_cast<double>(k);
       const std::string stroke = "stroke-width=\"2\" stroke=\"" + std::string(chart_colours[k % chart_colour_count]) +
                                  "\"" + (k < chart_colour_count ? "" : " stroke-dasharray=\"6 4\"");
       line(box_left + 10, y, box_left + 34, y, stroke.c_str());
