@@ -327,7 +327,7 @@ def print_result(task: Task, result: dict) -> None:
             line += "   " + stage + " {1:.2f} ms ({0:.2f} - {2:.2f})".format(*quartiles_of[name])
         print(line)
     if "boxes" in result:
-        print(f"  {result['boxes']} boxes of {' x '.join(map(str, result['size']))}, after suppression")
+        print(f"  {result['boxes']} boxes after suppression")
     if "macs" in result:
         share = 100 * result["share_of_peak"][1]
         print(f"  {2e-9 * result['macs']:.2f} GFLOP after folding, {share:.0f} % of the peak beside it", end="")
