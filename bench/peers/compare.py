@@ -383,7 +383,7 @@ def markdown(results: list[dict]) -> str:
                 stages.append(f"| {first} | {name} | {cells[0]} | {cells[1]} |")
             lines.append(f"| {first} | {name} | {median:.2f} ({low:.2f} - {high:.2f}) | {ratio} | {required} | {memory} |")
     if stages:
-        lines += ["", "| beside the network of | engine | preprocessing, ms | postprocessing, ms |", "|---|---|---|---|"]
+        lines += ["", "| beside the network of | engine | preprocess, ms | postprocess, ms |", "|---|---|---|---|"]
         lines += stages
     return "\n".join(lines)
 

@@ -114,7 +114,7 @@ def preprocess(picture: np.ndarray, size: int) -> np.ndarray:
 
 
 class Stages:
-    """Before and after the network, in the reference's own code whichever engine runs the network: OpenCV and PyTorch."""
+    """Before and after the network, whichever engine runs it: the reference's own code, OpenCV and PyTorch."""
 
     def __init__(self, model: Path, picture: Path, size: int, threads: int) -> None:
         import cv2

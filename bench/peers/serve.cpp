@@ -6,9 +6,12 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <map>
+#include <memory>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include <ocellus/core/error.hpp>
 #include <ocellus/io/npy.hpp>
@@ -95,7 +98,8 @@ class TrainingRun {
   }
 
   LossTerms box_loss(const Tensor& images, const Tensor& objects) const {
-    return detection_loss(network_->outputs(images), {std::begin(Features::strides), std::end(Features::strides)}, objects);
+    const std::vector<Index> strides(std::begin(Features::strides), std::end(Features::strides));
+    return detection_loss(network_->outputs(images), strides, objects);
   }
 
   LossTerms loss(const Tensor& images, const BasicTensor<std::int64_t>& labels) const {
