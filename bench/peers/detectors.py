@@ -53,9 +53,9 @@ def write_checkpoint(name: str, mode: str, labels: int, seed: int, images: Path,
         with torch.no_grad():
             maps = raw_maps(model, pixels)
             best = torch.cat([logits[:, 4 * head.reg_max :].amax(1).flatten() for logits in maps])
-            wanted = best.sort(descending=True).values[CANDIDATES]
+            edge = best.sort(descending=True).values[CANDIDATES - 1 : CANDIDATES + 1].mean()  # between two places
             for branch in head.cv3:
-                branch[-1].bias += np.log(CONFIDENCE / (1 - CONFIDENCE)) - wanted
+                branch[-1].bias += np.log(CONFIDENCE / (1 - CONFIDENCE)) - edge
     save_checkpoint(model, folder)
 
 
