@@ -32,7 +32,8 @@ INFERENCE_ENGINES = (*PYTORCH, "onnxruntime", "openvino", "ncnn")
 # ncnn takes part where it is installed.
 DEFAULT_ENGINES = tuple(name for name in INFERENCE_ENGINES if name != "ncnn" or importlib.util.find_spec("ncnn"))
 TRAINING_ENGINES = ("eager", "channels_last")
-PACKAGES = ("torch", "torchvision", "transformers", "ultralytics", "onnxruntime", "openvino", "ncnn")
+REFERENCES = ("torch", "torchvision", "transformers", "ultralytics", "opencv-python-headless")
+PACKAGES = (*REFERENCES, "onnxruntime", "openvino", "ncnn")
 # Above this nothing is timed: another result is another computation.
 TOLERANCE = 1e-3
 # Detectors: letterboxed pixels may differ by one of 255, and this share of the boxes must have a partner.
