@@ -32,9 +32,15 @@ INFERENCE_ENGINES = (*PYTORCH, "onnxruntime", "openvino", "ncnn")
 # ncnn takes part where it is installed.
 DEFAULT_ENGINES = tuple(name for name in INFERENCE_ENGINES if name != "ncnn" or importlib.util.find_spec("ncnn"))
 TRAINING_ENGINES = ("eager", "channels_last")
-PACKAGES = ("torch", "torchvision", "transformers", "onnxruntime", "openvino", "ncnn")
+REFERENCES = ("torch", "torchvision", "transformers", "ultralytics", "opencv-python-headless")
+PACKAGES = (*REFERENCES, "onnxruntime", "openvino", "ncnn")
 # Above this nothing is timed: another result is another computation.
 TOLERANCE = 1e-3
+# Detectors: letterboxed pixels may differ by one of 255, and this share of the boxes must have a partner.
+PIXEL_TOLERANCE = 1.01 / 255
+PAIRED_BOXES = 0.98
+# What is timed apart from the network, before and after it.
+STAGES = ("preprocess", "postprocess")
 # The order within a round rotates, and each engine's threads get this long to fall asleep before the next one starts.
 PAUSE_SECONDS = 0.05
 
@@ -49,6 +55,10 @@ class Task:
     required: dict[str, float]  # median ratio against "fastest" of the engines, or against one of them
     optimizer: str = "adamw"
 
+    @property
+    def detects(self) -> bool:
+        return self.model.startswith("yolo")
+
     def __str__(self) -> str:
         return f"{self.model} {self.mode} {self.size}x{self.size} batch {self.batch}"
 
@@ -60,9 +70,12 @@ TASKS = (
     Task("infer", "resnet50", 224, 1, 1000, {"fastest": 1.1}),
     Task("infer", "vgg16", 224, 1, 1000, {"fastest": 1.1}),
     Task("infer", "mobilenet_v2", 224, 1, 1000, {"fastest": 1}),
+    Task("infer", "yolov8n", 640, 1, 80, {"fastest": 1}),
+    Task("infer", "yolo11n", 640, 1, 80, {"fastest": 1}),
     Task("train", "segformer-b0", 256, 4, 19, {"eager": 2}),
     Task("train", "vit-small", 224, 8, 1000, {"eager": 1.25}),
     Task("train", "resnet18", 64, 16, 1000, {"eager": 1.25}, optimizer="sgd"),
+    Task("train", "yolov8n", 320, 8, 80, {"eager": 1.25}),
 )
 
 
@@ -115,21 +128,17 @@ class Peer:
 
 def write_problem(task: Task, seed: int, folder: Path, needs_onnx: bool) -> list[str]:
     """Writes what is not there yet: checkpoint, images, labels, ONNX file. Returns the arguments that all engines get."""
-    images, labels, onnx = folder / "x.npy", folder / "y.npy", folder / "model.onnx"
+    images, labels, picture, onnx = (folder / name for name in ("x.npy", "y.npy", "picture.npy", "model.onnx"))
     arguments = ["--model", str(folder / "model"), "--mode", task.mode, "--input", str(images)]
-    if not (folder / "model").exists():
-        from reference import random_images, write_checkpoint
-
-        write_checkpoint(task.model, task.labels, seed, folder / "model")
-        np.save(images, random_images((task.batch, task.size, task.size, 3), seed + 1))
     if task.mode == "train":
-        shape = (task.batch, task.size, task.size) if task.model.startswith("segformer") else (task.batch,)
-        generator = np.random.default_rng(seed + 2)
-        values = generator.integers(0, task.labels, shape, dtype=np.int64)
-        if len(shape) > 1:
-            values[generator.uniform(size=shape) < 0.05] = 255  # ignored
-        np.save(labels, values)
         arguments += ["--labels", str(labels), "--optimizer", task.optimizer]
+    elif task.detects:
+        arguments += ["--picture", str(picture)]
+    if not (folder / "model").exists():
+        if task.detects:
+            write_detection_problem(task, seed, folder / "model", images, labels, picture)
+        else:
+            write_logits_problem(task, seed, folder / "model", images, labels)
     if needs_onnx and not onnx.exists():
         from reference import write_onnx
 
@@ -137,16 +146,63 @@ def write_problem(task: Task, seed: int, folder: Path, needs_onnx: bool) -> list
     return arguments
 
 
+def write_logits_problem(task: Task, seed: int, model: Path, images: Path, labels: Path) -> None:
+    from reference import random_images, write_checkpoint
+
+    write_checkpoint(task.model, task.labels, seed, model)
+    np.save(images, random_images((task.batch, task.size, task.size, 3), seed + 1))
+    if task.mode == "train":
+        shape = (task.batch, task.size, task.size) if task.model.startswith("segformer") else (task.batch,)
+        generator = np.random.default_rng(seed + 2)
+        values = generator.integers(0, task.labels, shape, dtype=np.int64)
+        if len(shape) > 1:
+            values[generator.uniform(size=shape) < 0.05] = 255  # ignored
+        np.save(labels, values)
+
+
+def write_detection_problem(task: Task, seed: int, model: Path, images: Path, labels: Path, picture: Path) -> None:
+    from detectors import write_checkpoint, write_objects, write_picture
+
+    if task.mode == "train":
+        write_objects(task.batch, task.size, task.labels, seed + 1, images, labels)
+    else:
+        write_picture(task.size, seed + 1, picture, images)
+    write_checkpoint(task.model, task.mode, task.labels, seed, images, model)
+
+
+def load(path: Path) -> np.ndarray:
+    try:
+        return np.load(path)
+    except OSError as error:
+        raise PeerError(f"no output to compare: {error}") from None
+
+
 def relative_difference(task: Task, ours: Path, theirs: Path) -> float:
     """max |difference| / max |reference| of the logits, or of the losses of three training steps."""
     name = "logits.npy" if task.mode == "infer" else "losses.npy"
-    try:
-        actual, expected = np.load(ours / name), np.load(theirs / name)
-    except OSError as error:
-        raise PeerError(f"no output to compare: {error}") from None
+    actual, expected = load(ours / name), load(theirs / name)
     if actual.shape != expected.shape:
         raise PeerError(f"{name}: shape {actual.shape} against {expected.shape}")
     return float(np.abs(actual - expected).max() / np.abs(expected).max())
+
+
+def paired_boxes(a: np.ndarray, b: np.ndarray) -> float:
+    """The share of the boxes (n, 6) of each list for which the other has one of the same class within a pixel."""
+    if not len(a) or not len(b):
+        return float(len(a) == len(b))
+    near = np.abs(a[:, None, :4] - b[None, :, :4]).max(-1) < 1
+    near &= a[:, None, 5] == b[None, :, 5]
+    return float(min(near.any(1).mean(), near.any(0).mean()))
+
+
+def check_stages(images: Path, ours: Path, theirs: Path) -> None:
+    """What a detector makes of its picture, and of its own maps."""
+    pixels = np.abs(load(ours / "preprocessed.npy") - load(images)).max()
+    if not pixels <= PIXEL_TOLERANCE:
+        raise PeerError(f"preprocessed pictures differ by {255 * pixels:.2f} of 255")
+    paired = paired_boxes(load(ours / "boxes.npy"), load(theirs / "boxes.npy"))
+    if paired < PAIRED_BOXES:
+        raise PeerError(f"only {100 * paired:.0f} % of the boxes are the same as those of {theirs.name}")
 
 
 @dataclass
@@ -155,7 +211,7 @@ class Times:
     peak: list[float]  # GFLOP/s of the machine, right behind our run of each round
 
 
-def measure(peers: list[Peer], rounds: int, discard: int) -> Times:
+def measure(peers: list[Peer], rounds: int, discard: int, request: str = "run") -> Times:
     """Each engine's first `discard` runs of a turn only refill its caches."""
     times = Times({peer.name: [] for peer in peers}, [])
     for index in range(rounds):
@@ -163,9 +219,9 @@ def measure(peers: list[Peer], rounds: int, discard: int) -> Times:
         for peer in peers[start:] + peers[:start]:
             time.sleep(PAUSE_SECONDS)
             for _ in range(discard):
-                peer.ask("run")
-            times.ms[peer.name].append(peer.ask("run"))
-            if peer.name == OURS:
+                peer.ask(request)
+            times.ms[peer.name].append(peer.ask(request))
+            if peer.name == OURS and request == "run":
                 times.peak.append(peer.ask("peak"))
     return times
 
@@ -193,7 +249,12 @@ def run_task(task: Task, engines: list[str], options: argparse.Namespace, folder
         for name, difference in differences.items():
             if not difference <= TOLERANCE:
                 raise PeerError(f"outputs differ from {name} by {difference:.2e} relative, allowed {TOLERANCE:g}")
+            if "--picture" in arguments:
+                check_stages(folder / "x.npy", folder / OURS, folder / name)
         times = measure(peers, options.pairs, options.discard)
+        stages = {}
+        if "--picture" in arguments:
+            stages = {stage: measure(peers, options.pairs, options.discard, stage).ms for stage in STAGES}
         memory = {peer.name: peer.ask("memory") for peer in peers}
         macs = peers[0].ask("macs") if task.mode == "infer" else None
     ours = np.array(times.ms[OURS])
@@ -218,6 +279,9 @@ def run_task(task: Task, engines: list[str], options: argparse.Namespace, folder
         "required": {what: bar for what, bar in task.required.items() if what == "fastest" or what in engines},
         "peak_gflops": quartiles(times.peak),
     }
+    if stages:
+        result["stages"] = {stage: {name: quartiles(v) for name, v in ms.items()} for stage, ms in stages.items()}
+        result["boxes"] = len(load(folder / OURS / "boxes.npy"))
     if macs:
         result["macs"] = macs
         result["share_of_peak"] = quartiles(2e-6 * macs / ours / np.array(times.peak))
@@ -260,7 +324,11 @@ def print_result(task: Task, result: dict) -> None:
             line += f"  (outputs differ by {result['difference'][name]:.1e})"
         if task.mode == "train" and name in result["memory_mib"]:
             line += f"   {result['memory_mib'][name]:.0f} MiB above loading"
+        for stage, quartiles_of in result.get("stages", {}).items():
+            line += "   " + stage + " {1:.2f} ms ({0:.2f} - {2:.2f})".format(*quartiles_of[name])
         print(line)
+    if "boxes" in result:
+        print(f"  {result['boxes']} boxes after suppression")
     if "macs" in result:
         share = 100 * result["share_of_peak"][1]
         print(f"  {2e-9 * result['macs']:.2f} GFLOP after folding, {share:.0f} % of the peak beside it", end="")
@@ -292,6 +360,7 @@ def markdown(results: list[dict]) -> str:
     lines += [f"Date: {', '.join(dates)}. Threads: {', '.join(threads)}.", ""]
     lines += ["| work | engine | ms, median (quartiles) | their time / ours | required | memory above loading, MiB |"]
     lines += ["|---|---|---|---|---|---|"]
+    stages = []
     order = {(task.mode, task.model): index for index, task in enumerate(TASKS)}
     seen = set()
     for result in sorted(results, key=lambda result: order[result["mode"], result["model"]]):
@@ -310,7 +379,13 @@ def markdown(results: list[dict]) -> str:
                 ratio = f"{100 * result['share_of_peak'][1]:.0f} % of {result['peak_gflops'][1]:.0f} GFLOP/s"
             first = "" if work in seen else work
             seen.add(work)
+            if "stages" in result:
+                cells = ["{1:.2f} ({0:.2f} - {2:.2f})".format(*result["stages"][stage][name]) for stage in STAGES]
+                stages.append(f"| {first} | {name} | {cells[0]} | {cells[1]} |")
             lines.append(f"| {first} | {name} | {median:.2f} ({low:.2f} - {high:.2f}) | {ratio} | {required} | {memory} |")
+    if stages:
+        lines += ["", "| beside the network of | engine | preprocess, ms | postprocess, ms |", "|---|---|---|---|"]
+        lines += stages
     return "\n".join(lines)
 
 
@@ -346,6 +421,9 @@ def main() -> int:
         known = INFERENCE_ENGINES if task.mode == "infer" else TRAINING_ENGINES
         engines = [engine for engine in known if engine in options.engine]
         if not engines:
+            continue
+        if task.detects and not importlib.util.find_spec("ultralytics"):
+            print(f"{task}: left out, its reference, the package ultralytics, is not installed", file=sys.stderr)
             continue
         try:
             with tempfile.TemporaryDirectory(prefix="ocellus-peers-") as temporary:

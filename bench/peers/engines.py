@@ -22,8 +22,12 @@ COMPARED_STEPS = 3
 Run = Callable[[], object]
 
 
-def to_channels_last(logits: np.ndarray) -> np.ndarray:
-    return np.moveaxis(logits, 1, -1)
+def to_channels_last(outputs: list[np.ndarray]) -> np.ndarray:
+    """Logits; or a detector's maps, all their places in one row."""
+    last = [np.moveaxis(output, 1, -1) for output in outputs]
+    if len(last) == 1:
+        return last[0]
+    return np.concatenate([output.reshape(len(output), -1, output.shape[-1]) for output in last], axis=1)
 
 
 def to_channels_first(images: np.ndarray) -> np.ndarray:
@@ -65,26 +69,27 @@ class PyTorch:
         self.images = images.permute(0, 3, 1, 2).contiguous(memory_format=layout)
         self.compile = options.engine == "compile"
         self.optimizer_name = options.optimizer
-        self.labels = torch.from_numpy(np.load(options.labels)) if options.labels else None
+        self.labels = np.load(options.labels) if options.labels else None
 
     def infer(self) -> Run:
         torch = self.torch
-        network = self.network.eval()
+        network = self.network.for_inference()
         if self.compile:
             import torch._inductor.config
 
             torch._inductor.config.freezing = True
             network = torch.compile(network)
 
-        def run() -> np.ndarray:
+        def run() -> list[np.ndarray]:
             with torch.inference_mode(not self.compile), torch.no_grad():
-                return network(self.images).numpy()
+                outputs = network(self.images)
+            return [outputs.numpy()] if isinstance(outputs, torch.Tensor) else [y.numpy() for y in outputs]
 
         return run
 
     def train(self) -> Run:
         torch = self.torch
-        network = self.network.train()
+        network = self.network.for_training(self.labels, self.images.shape[-1])
         if self.optimizer_name == "sgd":
             optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
         else:
@@ -92,12 +97,7 @@ class PyTorch:
 
         def step() -> float:
             optimizer.zero_grad(set_to_none=True)
-            logits = network(self.images)
-            if logits.dim() == 4:
-                logits = torch.nn.functional.interpolate(
-                    logits, size=self.labels.shape[-2:], mode="bilinear", align_corners=False
-                )
-            loss = torch.nn.functional.cross_entropy(logits, self.labels, ignore_index=255)
+            loss = network.loss(self.images)
             loss.backward()
             optimizer.step()
             return loss.item()
@@ -117,7 +117,7 @@ class OnnxRuntime:
         self.images = to_channels_first(np.load(options.input))
 
     def infer(self) -> Run:
-        return lambda: self.session.run(None, {"images": self.images})[0]
+        return lambda: self.session.run(None, {"images": self.images})
 
 
 class OpenVino:
@@ -135,7 +135,7 @@ class OpenVino:
         self.share = {"share_inputs": True, "share_outputs": True}  # no copies beside the inference
 
     def infer(self) -> Run:
-        return lambda: self.request.infer({0: self.images}, **self.share)[0]
+        return lambda: list(self.request.infer({0: self.images}, **self.share).values())
 
 
 class Ncnn:
@@ -145,14 +145,14 @@ class Ncnn:
         import ncnn
 
         self.ncnn = ncnn
-        images = to_channels_first(np.load(options.input))
-        if images.shape[0] != 1:
-            raise ValueError(f"ncnn takes one image, not {images.shape[0]}")
+        self.images = to_channels_first(np.load(options.input))
+        if self.images.shape[0] != 1:
+            raise ValueError(f"ncnn takes one image, not {self.images.shape[0]}")
         param = options.onnx.with_suffix(".ncnn.param")
         if not param.exists():
             import pnnx
 
-            shape = ",".join(map(str, images.shape))
+            shape = ",".join(map(str, self.images.shape))
             converter = [pnnx.EXEC_PATH, options.onnx.name, f"inputshape=[{shape}]", "fp16=0"]
             subprocess.run(converter, cwd=options.onnx.parent, check=True, capture_output=True)
         self.net = ncnn.Net()
@@ -161,13 +161,13 @@ class Ncnn:
             setattr(self.net.opt, option, False)
         self.net.load_param(str(param))
         self.net.load_model(str(param.with_suffix(".bin")))
-        self.images = ncnn.Mat(images[0]).clone()
+        self.input = ncnn.Mat(self.images[0]).clone()
 
     def infer(self) -> Run:
-        def run() -> np.ndarray:
+        def run() -> list[np.ndarray]:
             with self.net.create_extractor() as extractor:
-                extractor.input("in0", self.images)
-                return np.array(extractor.extract("out0")[1])[None]
+                extractor.input("in0", self.input)
+                return [np.array(extractor.extract(name)[1])[None] for name in self.net.output_names()]
 
         return run
 
@@ -182,30 +182,39 @@ ENGINES = {
 }
 
 
-def prepare(options: argparse.Namespace) -> tuple[Run, Memory]:
-    """Loads the engine, writes what is compared, warms up."""
+def prepare(options: argparse.Namespace) -> tuple[dict[str, Run], Memory]:
+    """Loads the engine, writes what is compared, warms up. Returns what can be timed."""
     engine = ENGINES[options.engine](options)
     memory = Memory()
     options.output.mkdir(parents=True, exist_ok=True)
     if options.mode == "train":
-        run = engine.train()
-        losses = [run() for _ in range(COMPARED_STEPS)]
+        timed = {"run": engine.train()}
+        losses = [timed["run"]() for _ in range(COMPARED_STEPS)]
         np.save(options.output / "losses.npy", np.array(losses, dtype=np.float32))
     else:
-        run = engine.infer()
-        np.save(options.output / "logits.npy", to_channels_last(run()))
-    for _ in range(WARM_UP_RUNS):
-        run()
-    return run, memory
+        timed = {"run": engine.infer()}
+        outputs = [output.copy() for output in timed["run"]()]
+        np.save(options.output / "logits.npy", to_channels_last(outputs))
+        if options.picture:
+            from detectors import Stages
+
+            stages = Stages(options.model, options.picture, engine.images.shape[-1], options.threads)
+            timed["preprocess"] = stages.preprocess
+            timed["postprocess"] = lambda: stages.postprocess(outputs)
+            np.save(options.output / "boxes.npy", timed["postprocess"]())
+    for run in timed.values():
+        for _ in range(WARM_UP_RUNS):
+            run()
+    return timed, memory
 
 
-def answer(request: str, run: Run, memory: Memory) -> float:
+def answer(request: str, timed: dict[str, Run], memory: Memory) -> float:
     if request == "memory":
         return memory.growth()
-    if request != "run":
+    if request not in timed:
         raise ValueError(f"unknown request: '{request}'")
     started = time.perf_counter()
-    run()
+    timed[request]()
     return 1000 * (time.perf_counter() - started)
 
 
@@ -218,12 +227,13 @@ def main() -> int:
     parser.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw")
     parser.add_argument("--threads", required=True, type=int)
     parser.add_argument("--input", required=True, type=Path, help="x.npy: float32 (N, H, W, C)")
-    parser.add_argument("--labels", type=Path, help="y.npy: int64 (N, H, W) or (N); --mode train")
+    parser.add_argument("--picture", type=Path, help="a detector's picture.npy: uint8 (H, W, 3); --mode infer")
+    parser.add_argument("--labels", type=Path, help="y.npy, as README.md says; --mode train")
     parser.add_argument("--output", required=True, type=Path, help="folder of the arrays to compare")
-    run, memory = prepare(parser.parse_args())
+    timed, memory = prepare(parser.parse_args())
     print("ready", flush=True)
     for line in sys.stdin:
-        print(f"{answer(line.strip(), run, memory):.4f}", flush=True)
+        print(f"{answer(line.strip(), timed, memory):.4f}", flush=True)
     return 0
 
 

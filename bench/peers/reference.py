@@ -45,6 +45,21 @@ class Logits(torch.nn.Module):
         output = self.network(images)
         return output if isinstance(output, torch.Tensor) else output.logits
 
+    def for_inference(self) -> Logits:
+        return self.eval()
+
+    def for_training(self, labels: np.ndarray, size: int) -> Logits:
+        """Afterwards loss() knows class ids (N, H, W) or (N); `size`, of the images, is what they imply already."""
+        self.labels = torch.from_numpy(labels)
+        return self.train()
+
+    def loss(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self(images)
+        if logits.dim() == 4:
+            size = self.labels.shape[-2:]
+            logits = torch.nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        return torch.nn.functional.cross_entropy(logits, self.labels, ignore_index=255)
+
 
 def write_checkpoint(name: str, labels: int, seed: int, folder: Path) -> None:
     """A hub directory whose every tensor is random. All dropout is off, so that training can be compared."""
@@ -67,8 +82,13 @@ def write_checkpoint(name: str, labels: int, seed: int, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def load_network(folder: Path) -> Logits:
+def load_network(folder: Path) -> torch.nn.Module:
+    """Logits, or a Detector of detectors.py."""
     config = json.loads((folder / "config.json").read_text())
+    if config["model_type"].startswith("yolo"):
+        import detectors
+
+        return detectors.load_network(folder)
     if config["model_type"] == "segformer":
         return Logits(SegformerForSemanticSegmentation.from_pretrained(folder))
     if config["model_type"] == "vit":
@@ -83,8 +103,8 @@ def load_network(folder: Path) -> Logits:
 
 def write_onnx(folder: Path, images: np.ndarray, path: Path) -> None:
     """The network for exactly these images: fixed shapes, channels first, weights in the file."""
-    network = load_network(folder).eval()
+    network = load_network(folder).for_inference()
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     torch.onnx.export(
-        network, (pixels,), str(path), input_names=["images"], output_names=["logits"], opset_version=17, dynamo=False
+        network, (pixels,), str(path), input_names=["images"], opset_version=17, dynamo=False
     )

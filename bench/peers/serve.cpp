@@ -6,19 +6,27 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <map>
+#include <memory>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include <ocellus/core/error.hpp>
 #include <ocellus/io/npy.hpp>
 #include <ocellus/losses.hpp>
+#include <ocellus/models/detection.hpp>
 #include <ocellus/ops/resize.hpp>
 #include <ocellus/optim.hpp>
 #include <ocellus/pipeline/open.hpp>
 #include <ocellus/runtime/clock.hpp>
 #include <ocellus/runtime/parallel.hpp>
 #include <ocellus/train/training_step.hpp>
+#include <ocellus/vision/boxes.hpp>
+#include <ocellus/vision/image.hpp>
+#include <ocellus/vision/nms.hpp>
+#include <ocellus/vision/preprocess.hpp>
 
 #include "../measure.hpp"
 
@@ -66,11 +74,11 @@ std::unique_ptr<Optimizer> make_optimizer(const std::string& name, const std::ve
 
 class TrainingRun {
  public:
-  TrainingRun(const Network& network, const Tensor& x, const BasicTensor<std::int64_t>& y, const std::string& optimizer)
+  TrainingRun(const Network& network, const Tensor& x, const AnyTensor& y, const std::string& optimizer)
       : network_(network.clone()),
         x_(x),
         y_(y),
-        gradients_(network_->parameters(), [this](const Tensor& images, const BasicTensor<std::int64_t>& labels) { return loss(images, labels); }),
+        gradients_(make_step()),
         optimizer_(make_optimizer(optimizer, network_->parameters())) {}
 
   // The loss before the update.
@@ -81,6 +89,19 @@ class TrainingRun {
   }
 
  private:
+  TrainingStep make_step() const {
+    using Labels = BasicTensor<std::int64_t>;
+    if (network_->task() == Task::detect) {
+      return {network_->parameters(), [this](const Tensor& x, const Tensor& objects) { return box_loss(x, objects); }};
+    }
+    return {network_->parameters(), [this](const Tensor& x, const Labels& labels) { return loss(x, labels); }};
+  }
+
+  LossTerms box_loss(const Tensor& images, const Tensor& objects) const {
+    const std::vector<Index> strides(std::begin(Features::strides), std::end(Features::strides));
+    return detection_loss(network_->outputs(images), strides, objects);
+  }
+
   LossTerms loss(const Tensor& images, const BasicTensor<std::int64_t>& labels) const {
     LossTerms loss;
     Tensor logits = network_->forward(images);
@@ -91,50 +112,81 @@ class TrainingRun {
 
   std::unique_ptr<Network> network_;
   Tensor x_;
-  BasicTensor<std::int64_t> y_;
+  AnyTensor y_;
   TrainingStep gradients_;
   std::unique_ptr<Optimizer> optimizer_;
   std::uint32_t step_ = 0;
 };
 
+// A detector's maps (N, h, w, C) as one list (N, A, C), or the only output.
+Tensor logits_of(const Model& model, const Tensor& x) {
+  const std::vector<Tensor> outputs = model.runner().outputs(x);
+  return outputs.size() == 1 ? outputs[0] : join_maps(outputs);
+}
+
+// What a detector's picture becomes, and where objects are in it if the network sees x.
+void write_detections(const Model& model, const Image& picture, const Tensor& x, const std::string& folder) {
+  write_npy(folder + "/preprocessed.npy", model.prepare({&picture, 1}));
+  const BoxCandidates all = model.candidates(x);
+  const std::vector<Detection> found = find_detections(all.boxes, all.scores)[0].kept;
+  const Letterbox place = placement_of(model.preprocess(), picture.size());
+  const Tensor boxes({static_cast<Index>(found.size()), 6});
+  float* to = boxes.data();
+  for (const Detection& d : found) {
+    for (const float edge : from_box(BoxFormat::xyxy, place.to_original(d.box))) *to++ = edge;
+    *to++ = d.score;
+    *to++ = static_cast<float>(d.label);
+  }
+  write_npy(folder + "/boxes.npy", boxes);
+}
+
 void serve(std::map<std::string, std::string> options) {
   set_num_threads(std::atoi(options["--threads"].c_str()));
   const Model model = open(options["--model"]);
   const Tensor x(read_npy(options["--input"]));
-  std::filesystem::create_directories(options["--output"]);
+  BasicTensor<std::uint8_t> pixels;
+  Image picture;
+  if (options.count("--picture")) {
+    pixels = BasicTensor<std::uint8_t>(read_npy(options["--picture"]));
+    picture = Image::view(pixels.data(), pixels.dim(1), pixels.dim(0), 3 * pixels.dim(1), PixelOrder::rgb);
+  }
+  const std::string folder = options["--output"];
+  std::filesystem::create_directories(folder);
   std::unique_ptr<TrainingRun> training;
-  const bool train = options["--mode"] == "train";
-  if (train) {
-    const BasicTensor<std::int64_t> labels(read_npy(options["--labels"]));
-    training = std::make_unique<TrainingRun>(model.network(), x, labels, options["--optimizer"]);
+  if (options["--mode"] == "train") {
+    training = std::make_unique<TrainingRun>(model.network(), x, read_npy(options["--labels"]), options["--optimizer"]);
   }
   const Memory memory;
-  if (train) {
-    Tensor losses(Shape{3});
-    for (float& loss : losses) loss = training->step();
-    write_npy(options["--output"] + "/losses.npy", losses);
-  } else {
-    write_npy(options["--output"] + "/logits.npy", model.run(x));
-    (void)model.run(x);
-  }
-  double peak = 0;  // GFLOP/s right behind the last run: at the clock that the work left the processor with
-  const auto milliseconds = [&] {
-    const double start = seconds();
-    if (train) {
+  const auto run = [&] {
+    if (training) {
       (void)training->step();
     } else {
-      (void)model.run(x);
+      (void)model.runner().outputs(x);
     }
-    const double end = seconds();
-    peak = bench::peak();
-    return 1e3 * (end - start);
   };
+  if (training) {
+    Tensor losses(Shape{3});
+    for (float& loss : losses) loss = training->step();
+    write_npy(folder + "/losses.npy", losses);
+  } else {
+    write_npy(folder + "/logits.npy", logits_of(model, x));
+    if (!picture.empty()) write_detections(model, picture, x, folder);
+    run();
+  }
+  double peak = 0;  // GFLOP/s right behind the last run: at the clock that the work left the processor with
   std::puts("ready");
   std::fflush(stdout);
   for (std::string request; std::getline(std::cin, request);) {
     double answer = 0;
     if (request == "run") {
-      answer = milliseconds();
+      const double start = seconds();
+      run();
+      answer = 1e3 * (seconds() - start);
+      peak = bench::peak();
+    } else if (request == "preprocess" && !picture.empty()) {
+      answer = model.detect(picture).ms.preprocess;
+    } else if (request == "postprocess" && !picture.empty()) {
+      answer = model.detect(picture).ms.postprocess;
     } else if (request == "peak") {
       answer = peak;
     } else if (request == "memory") {
