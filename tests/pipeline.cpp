@@ -111,7 +111,7 @@ TEST_CASE("YOLO expects a letterbox of pixels between 0 and 1") {
   for (const char* config : {R"({"model_type": "yolov8"})", R"({"model_type": "yolo11"})"}) {
     const Preprocess p = default_preprocess(json(config));
     CHECK(p.resize == ResizePolicy::letterbox);
-    CHECK(p.filter == Filter::bilinear);
+    CHECK(p.filter == Filter::bilinear_two_taps);
     CHECK(p.pad_value == 114);
     CHECK(p.do_rescale);
     CHECK_FALSE(p.do_normalize);
@@ -344,10 +344,13 @@ TEST_CASE("a preprocessor file says what is written into it") {
   p.resize = ResizePolicy::letterbox;
   p.pad_value = 7;
   p.letterbox_may_enlarge = false;
+  p.filter = Filter::bilinear_two_taps;
   const Preprocess boxed = read_preprocessor(json(written(p)), {});
   CHECK(written(boxed) == written(p));
   CHECK(boxed.pad_value == 7);
   CHECK_FALSE(boxed.letterbox_may_enlarge);
+  CHECK(boxed.filter == Filter::bilinear_two_taps);
+  CHECK(contains(file_error_of([] { read_preprocessor(json(R"({"resample": 3, "antialias": false})"), {}); }), "may be false with the bilinear filter only"));
   CHECK(contains(file_error_of([] { read_preprocessor(json(R"({"letterbox": {"pad_value": 256}})"), {}); }), "must lie between 0 and 255"));
 }
 

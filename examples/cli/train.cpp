@@ -52,7 +52,10 @@ void check_classes(const Options& o, const std::vector<std::string>& labels) {
 // A named variant with fresh weights.
 std::shared_ptr<Network> fresh_network(const Options& o, const Dataset& dataset, Preprocess& preprocess) {
   const Index channels = o.task == "classify" ? dataset.get(0).image.channels() : 3;
-  if (o.task == "detect") preprocess.do_normalize = false;
+  if (o.task == "detect") {
+    preprocess.filter = Filter::bilinear_two_taps;
+    preprocess.do_normalize = false;
+  }
   if (channels == 1) preprocess.mean = preprocess.std = {0.5f, 0.5f, 0.5f};
   manual_seed(o.train.seed);
   return make_network(o.model, dataset.classes(), channels, o.train.size, o.ignore < 0 ? 255 : o.ignore);

@@ -10,7 +10,8 @@ namespace ocellus {
 // What the file leaves out is as in `defaults`. Throws FileError naming the element for a field that is malformed or asks for something
 // the library does not do, and for an image processor that it does not know.
 Preprocess read_preprocessor(const Json& json, const Preprocess& defaults);
-// A letterbox, which the hub's processors lack, is a member of our own: {"letterbox": {"pad_value": 114, "may_enlarge": true}}.
+// What the hub's processors lack are members of our own: {"letterbox": {"pad_value": 114, "may_enlarge": true}, "antialias": false}, the
+// latter for Filter::bilinear_two_taps.
 void write_preprocessor(JsonWriter& json, const Preprocess& preprocess);
 
 // For a model directory without the file: the reference's defaults for config.json's model_type.
@@ -103,6 +104,10 @@ OCELLUS_FN Preprocess read_preprocessor(const Json& json, const Preprocess& defa
   const Index filter = json.get<Index>("resample", 2);
   if (filter < 0 || filter > 4) json.at("resample").fail("must be one of Pillow's filters 0 to 4; got " + std::to_string(filter));
   p.filter = static_cast<Filter>(filter);
+  if (!json.get<bool>("antialias", true)) {
+    if (p.filter != Filter::bilinear) json.at("antialias").fail("may be false with the bilinear filter only, resample 2; got " + std::to_string(filter));
+    p.filter = Filter::bilinear_two_taps;
+  }
   const bool cropped_by_default = p.do_center_crop;
   p.do_center_crop = crops && json.get<bool>("do_center_crop", cropped_by_default);
   if (p.do_center_crop && (json.has("crop_size") || !cropped_by_default)) p.crop_size = pipeline_detail::size(json.at("crop_size"));
@@ -128,7 +133,10 @@ OCELLUS_FN void write_preprocessor(JsonWriter& json, const Preprocess& p) {
     json.key("letterbox").begin_object().field("pad_value", static_cast<int>(p.pad_value)).field("may_enlarge", p.letterbox_may_enlarge);
     json.end_object();
   }
-  json.field("resample", static_cast<int>(p.filter)).field("do_center_crop", p.do_center_crop);
+  const bool two_taps = p.filter == Filter::bilinear_two_taps;
+  json.field("resample", static_cast<int>(two_taps ? Filter::bilinear : p.filter));
+  if (two_taps) json.field("antialias", false);
+  json.field("do_center_crop", p.do_center_crop);
   if (p.do_center_crop) json.key("crop_size").begin_object().field("height", p.crop_size.h).field("width", p.crop_size.w).end_object();
   json.field("do_rescale", p.do_rescale).field("rescale_factor", p.rescale_factor).field("do_normalize", p.do_normalize);
   json.field("image_mean", std::vector<float>(p.mean.begin(), p.mean.end())).field("image_std", std::vector<float>(p.std.begin(), p.std.end()));
@@ -152,6 +160,7 @@ OCELLUS_FN Preprocess default_preprocess(const Json& config) {
   if (type == "yolov8" || type == "yolo11") {
     p.resize = ResizePolicy::letterbox;
     p.size = 640;
+    p.filter = Filter::bilinear_two_taps;
     p.do_normalize = false;
     return p;
   }
