@@ -201,6 +201,42 @@ TEST_CASE("decoding, against the definition") {
   CHECK_THROWS_WITH_AS(model.head.decode({maps[0]}), "decode: the maps of three levels are needed; got 1", UsageError);
 }
 
+TEST_CASE("decoding what is likely is decoding all, and leaving out the rest") {
+  const YoloV8 model(tiny<YoloV8Config>());
+  std::vector<Tensor> maps;
+  for (const Index stride : Features::strides) {
+    const Shape shape{2, 64 / stride, 96 / stride, 64 + 3};
+    maps.push_back(random_tensor<float>(shape, static_cast<std::uint64_t>(stride), -3, 3));
+  }
+  const NoGrad no_grad;
+  const BoxCandidates all = model.head.decode(maps);
+  for (const float confidence : {1e-6f, 0.3f, 0.9f, 0.94f, 0.96f, 1.0f}) {
+    const BoxCandidates likely = model.head.decode(maps, confidence);
+    const Index count = all.scores.dim(1), left = likely.scores.dim(1);
+    REQUIRE(likely.boxes.shape() == Shape{2, left, 4});
+    Index at = 0;
+    double difference = 0;
+    for (Index place = 0; place < count; ++place) {
+      float best = 0;
+      for (Index n = 0; n < 2; ++n) {
+        for (Index k = 0; k < 3; ++k) best = std::max(best, all.scores[(n * count + place) * 3 + k]);
+      }
+      if (best <= confidence) continue;
+      REQUIRE(at < left);
+      for (Index n = 0; n < 2; ++n) {
+        for (Index k = 0; k < 3; ++k) CHECK(likely.scores[(n * left + at) * 3 + k] == all.scores[(n * count + place) * 3 + k]);
+        for (Index k = 0; k < 4; ++k) {
+          difference = std::max(difference, std::abs(static_cast<double>(likely.boxes[(n * left + at) * 4 + k] - all.boxes[(n * count + place) * 4 + k])));
+        }
+      }
+      ++at;
+    }
+    CHECK(at == left);
+    CHECK(difference <= 1e-4);
+    CHECK((left > 0) == (confidence < 0.95f));
+  }
+}
+
 TEST_CASE("boxes pass gradients to the maps") {
   const YoloV8 model(tiny<YoloV8Config>());
   Tensor map = random_tensor<float>({1, 1, 2, 64 + 3}, 1);

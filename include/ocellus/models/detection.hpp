@@ -30,10 +30,29 @@ struct Anchors {
 // Of maps (N, h, w, C), one per stride of Features, the finest first.
 Anchors make_anchors(const std::vector<Tensor>& maps);
 
+// Most places show nothing, and need no box. Of maps (N, h, w, C) whose channels from `first` on are logits of classes: the
+// places, counted as in Anchors, at which some class of some picture has a logit above `limit`, ascending.
+std::vector<Index> places_above(const std::vector<Tensor>& maps, Index first, float limit);
+
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_MODELS)
 namespace ocellus {
+
+// In blocks without a branch, which compilers turn into vector code.
+OCELLUS_FN bool any_above(const float* values, Index n, float limit) {
+  constexpr Index block = 16;
+  Index at = 0;
+  for (; at + block <= n; at += block) {
+    int hits = 0;
+    for (Index i = 0; i < block; ++i) hits |= values[at + i] > limit;
+    if (hits) return true;
+  }
+  for (; at < n; ++at) {
+    if (values[at] > limit) return true;
+  }
+  return false;
+}
 
 OCELLUS_FN std::vector<Tensor> Features::list() const { return {p3, p4, p5}; }
 
@@ -52,6 +71,24 @@ OCELLUS_FN Anchors make_anchors(const std::vector<Tensor>& maps) {
     }
   }
   return anchors;
+}
+
+OCELLUS_FN std::vector<Index> places_above(const std::vector<Tensor>& maps, Index first, float limit) {
+  std::vector<Index> above;
+  Index begin = 0;
+  for (const Tensor& map : maps) {
+    const Index places = map.dim(1) * map.dim(2), channels = map.dim(3);
+    for (Index place = 0; place < places; ++place) {
+      bool wanted = false;
+      for (Index n = 0; n < map.dim(0) && !wanted; ++n) {
+        const float* row = map.data() + (n * places + place) * channels;
+        wanted = any_above(row + first, channels - first, limit);
+      }
+      if (wanted) above.push_back(begin + place);
+    }
+    begin += places;
+  }
+  return above;
 }
 
 }  // namespace ocellus

@@ -26,8 +26,9 @@ class Network {
   virtual std::span<const char* const> output_names() const = 0;
   // The only output. Throws UsageError where there are several.
   Tensor forward(const Tensor& image) const;
-  // A detector's outputs as boxes and scores. Throws UsageError if the network does something else.
-  virtual BoxCandidates decode(const std::vector<Tensor>& outputs) const = 0;
+  // A detector's outputs as boxes and scores; with a confidence above 0 without the places at which no score exceeds it. Throws
+  // UsageError if the network does something else.
+  virtual BoxCandidates decode(const std::vector<Tensor>& outputs, float confidence = 0) const = 0;
   virtual Graph trace(const Shape& input) const = 0;
   virtual std::vector<NamedParameter> parameters() = 0;
   virtual std::unique_ptr<Network> clone() const = 0;

@@ -49,9 +49,9 @@ class NetworkOf final : public Network {
       return logits;
     }
   }
-  BoxCandidates decode([[maybe_unused]] const std::vector<Tensor>& outputs) const override {
+  BoxCandidates decode([[maybe_unused]] const std::vector<Tensor>& outputs, [[maybe_unused]] float confidence) const override {
     if constexpr (detects) {
-      return model_.head.decode(outputs);
+      return model_.head.decode(outputs, confidence);
     } else {
       throw UsageError(std::string("decode: ") + Config::model_type + " does not detect");
     }

@@ -188,8 +188,9 @@ struct Head : Module<Head> {
   Head(Index p3, Index p4, Index p5, Index class_count, Index bins, bool depthwise_classes);
   // (N, H/s, W/s, C) → (N, H/s, W/s, 4 · bins + K)
   Features forward(const Features& x) const;
-  // The maps of the three levels as boxes and probabilities; A = Σ h · w. Differentiable.
-  BoxCandidates decode(const std::vector<Tensor>& maps) const;
+  // The maps of the three levels as boxes and probabilities; A = Σ h · w. Differentiable. With a confidence above 0 only those places
+  // at which some class of some picture has more than that.
+  BoxCandidates decode(const std::vector<Tensor>& maps, float confidence = 0) const;
 
   static constexpr char type_name[] = "Head";
   void visit(Visitor& v);
@@ -237,6 +238,7 @@ using Yolo11Config = yolo::ConfigOf<yolo::v11>;
 #include <ocellus/core/error.hpp>
 #include <ocellus/ops/activation.hpp>
 #include <ocellus/ops/elementwise.hpp>
+#include <ocellus/ops/index.hpp>
 #include <ocellus/ops/layout.hpp>
 #include <ocellus/ops/resize.hpp>
 #include <ocellus/ops/softmax.hpp>
@@ -376,16 +378,47 @@ OCELLUS_FN Features Head::forward(const Features& x) const {
   return {level(0, x.p3), level(1, x.p4), level(2, x.p5)};
 }
 
-OCELLUS_FN BoxCandidates Head::decode(const std::vector<Tensor>& maps) const {
+// Leaves these places of levels (N, h · w, C) and of their anchors.
+OCELLUS_FN void keep_places(const std::vector<Index>& places, std::vector<Tensor>& levels, Anchors& anchors) {
+  const auto rows = [](const std::vector<Index>& list) {
+    BasicTensor<std::int64_t> index({static_cast<Index>(list.size())});
+    std::copy(list.begin(), list.end(), index.begin());
+    return index;
+  };
+  anchors.points = embedding(anchors.points, rows(places));
+  anchors.strides = embedding(anchors.strides, rows(places));
+  Index begin = 0;
+  for (Tensor& level : levels) {
+    const Index pictures = level.dim(0), count = level.dim(1), channels = level.dim(2);
+    std::vector<Index> kept;
+    for (Index n = 0; n < pictures; ++n) {
+      for (const Index place : places) {
+        if (place >= begin && place < begin + count) kept.push_back(n * count + place - begin);
+      }
+    }
+    const Index left = static_cast<Index>(kept.size()) / std::max<Index>(pictures, 1);
+    level = reshape(embedding(reshape(level, {-1, channels}), rows(kept)), {pictures, left, channels});
+    begin += count;
+  }
+}
+
+OCELLUS_FN BoxCandidates Head::decode(const std::vector<Tensor>& maps, float confidence) const {
   if (maps.size() != 3) {
     throw UsageError("decode: the maps of three levels are needed; got " + std::to_string(maps.size()));
   }
+  Anchors anchors = make_anchors(maps);
   std::vector<Tensor> levels;
   for (const Tensor& map : maps) levels.push_back(reshape(map, {map.dim(0), -1, map.dim(3)}));
+  if (confidence > 0) {
+    // A little below the logit of the confidence, so that rounding loses nothing: whoever thresholds the scores decides.
+    const double c = std::min(static_cast<double>(confidence), 1 - 1e-6);
+    const float limit = static_cast<float>(std::log(c / (1 - c)) - 1e-3);
+    keep_places(places_above(maps, 4 * box_bins, limit), levels, anchors);
+  }
   const Tensor all = concat(levels, 1);
+  if (all.dim(1) == 0) return {Tensor({all.dim(0), 0, 4}), Tensor({all.dim(0), 0, all.dim(2) - 4 * box_bins})};
   const std::vector<Tensor> parts = split(all, {4 * box_bins, all.dim(2) - 4 * box_bins});
   const std::vector<Tensor> sides = split(dfl(parts[0]), {2, 2});  // left and top, right and bottom of a place
-  const Anchors anchors = make_anchors(maps);
   const std::vector<Tensor> corners{anchors.points - sides[0], anchors.points + sides[1]};
   return {concat(corners) * anchors.strides, sigmoid(parts[1])};
 }

@@ -185,7 +185,9 @@ void save_model(const std::string& directory, Network& network, const Preprocess
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_PIPELINE)
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 
 #include <ocellus/autograd/context.hpp>
@@ -326,9 +328,18 @@ OCELLUS_FN Image low_bytes(const BasicTensor<std::int64_t>& labels) {
 
 // An answer made of NaN would look like one.
 OCELLUS_FN void check_finite(const Tensor& logits, const std::string& name) {
-  const auto bad = std::find_if(logits.begin(), logits.end(), [](float x) { return !std::isfinite(x); });
-  if (bad == logits.end()) return;
-  throw Error(name + ": logit " + std::to_string(bad - logits.begin()) + " of " + logits.shape().str() +
+  // In blocks without a branch, which compilers turn into vector code.
+  constexpr std::uint32_t exponent = 0x7f800000;  // all ones: infinite or NaN
+  constexpr std::ptrdiff_t block = 1024;
+  const float *at = logits.data(), *const end = at + logits.numel();
+  for (; end - at >= block; at += block) {
+    std::uint32_t any = 0;
+    for (std::ptrdiff_t i = 0; i < block; ++i) any |= (std::bit_cast<std::uint32_t>(at[i]) & exponent) == exponent;
+    if (any) break;
+  }
+  const auto bad = std::find_if(at, end, [](float x) { return !std::isfinite(x); });
+  if (bad == end) return;
+  throw Error(name + ": logit " + std::to_string(bad - logits.data()) + " of " + logits.shape().str() +
               " is not finite; the weights are damaged or the picture's values are out of range");
 }
 
@@ -439,7 +450,7 @@ OCELLUS_FN DetectResult Model::detect(const Image& picture, const DetectOptions&
   result.ms.model = watch.lap();
   for (const Tensor& map : maps) pipeline_detail::check_finite(map, name_);
   const NoGrad no_grad;
-  const BoxCandidates all = network_->decode(maps);
+  const BoxCandidates all = network_->decode(maps, options.nms.confidence);
   const Detections found = find_detections(all.boxes, all.scores, options.nms, options.explain)[0];
   const auto object = [&](const Detection& d) {
     return DetectedObject{d.label, labels()[static_cast<std::size_t>(d.label)], d.score, placement.to_original(d.box)};

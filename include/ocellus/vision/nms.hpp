@@ -15,7 +15,7 @@ struct Detection {
   Box box;
   float score = 0;
   Index label = 0;
-  Index row = 0;  // of the network's boxes that it came from
+  Index row = 0;  // of the boxes given that it is
 };
 
 enum class Suppression : std::uint8_t {
