@@ -77,6 +77,7 @@ bool is(const Image& image, Index x, Index y, Colour c) {
 }  // namespace
 
 TEST_CASE("detect is letterbox, network, decoding, suppression and the way back, for wide and tall pictures") {
+  Index in_padding = 0;
   for (const std::string type : {"yolov8", "yolo11"}) {
     const std::shared_ptr<Network> network = detector(type);
     const Model model(network, letterboxed(), "mine");
@@ -100,6 +101,16 @@ TEST_CASE("detect is letterbox, network, decoding, suppression and the way back,
       const NoGrad no_grad;
       const BoxCandidates all = network->decode(model.runner().outputs(input));
       CHECK(all.boxes.shape() == Shape{1, 64 + 16 + 4, 4});
+      // What does not touch the picture is no candidate.
+      for (Index i = 0; i < all.boxes.dim(1); ++i) {
+        float* b = all.boxes.data() + 4 * i;
+        const auto beside = [](float from, float to, Index first, Index count) {
+          return to <= static_cast<float>(first) || from >= static_cast<float>(first + count);
+        };
+        if (!beside(b[0], b[2], left, w) && !beside(b[1], b[3], top, h)) continue;
+        in_padding += *std::max_element(all.scores.data() + 3 * i, all.scores.data() + 3 * i + 3) > 0.25f;
+        b[0] = std::numeric_limits<float>::quiet_NaN();
+      }
       const Detections found = find_detections(all.boxes, all.scores, {}, true)[0];
       REQUIRE(found.kept.size() > 4);
       REQUIRE(found.suppressed.size() > 0);
@@ -118,6 +129,7 @@ TEST_CASE("detect is letterbox, network, decoding, suppression and the way back,
           off = std::max(off, std::abs(std::clamp(back, 0.0, side) - static_cast<double>(got[e])));
         }
         CHECK_MESSAGE(off <= 1e-4, off);
+        CHECK(o.box.area() > 0);
       };
       float last = 1;
       for (std::size_t i = 0; i < result.objects.size(); ++i) {
@@ -137,6 +149,7 @@ TEST_CASE("detect is letterbox, network, decoding, suppression and the way back,
       CHECK(result.class_count == 3);
     }
   }
+  CHECK(in_padding > 0);
 }
 
 TEST_CASE("the options of detect") {

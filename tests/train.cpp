@@ -696,6 +696,19 @@ TEST_CASE("a detector is judged in the pixels of the data's pictures") {
   CHECK(oracle.judged().errors().classification == 36);
 }
 
+TEST_CASE("what lies in the padding takes no object's place") {
+  const Squares set(4, false);
+  Oracle oracle(set);
+  for (Index i = 0; i < set.size(); ++i) {
+    std::vector<ObjectBox>& answer = oracle.answers[static_cast<std::size_t>(i)] = set.picture(i).boxes;
+    for (const float x : {0.0f, 30.0f}) answer.insert(answer.begin(), {.box = {x, -8, x + 9, 0}});
+  }
+  oracle.options.nms.max_detections = 2;
+  const DetectionMetric metric = oracle.judged();
+  CHECK(metric.coco().ap == doctest::Approx(1));
+  CHECK(metric.detections(0) + metric.detections(1) == 6);
+}
+
 TEST_CASE("crowds and difficult objects count as neither found nor missed") {
   DetectionData data = Squares(4, false).data();
   for (const bool crowd : {true, false}) {

@@ -153,6 +153,22 @@ TEST_CASE("boxes through a letterbox and back") {
   CHECK(there.x2 == doctest::Approx(256));
 }
 
+TEST_CASE("boxes in the padding are no candidates") {
+  const Letterbox placed = letterbox_of({20, 40}, {64, 64});  // rows 16 to 48
+  const Tensor boxes({2, 3, 4}, {0, 0,  64, 16, 10, 0,  20, 17, 10, 47, 20, 60,  //
+                                 5, 48, 9,  64, 10, 20, 10, 30, -9, 20, 0,  30});
+  const Tensor left = without_padding(boxes, placed);
+  REQUIRE(left.shape() == boxes.shape());
+  const bool stays[] = {false, true, true, false, false, false};
+  for (Index i = 0; i < 6; ++i) {
+    for (Index k = 0; k < 4; ++k) {
+      const float v = left[4 * i + k];
+      CHECK_MESSAGE((stays[i] ? v == boxes[4 * i + k] : std::isnan(v)), i << ", " << k);
+    }
+  }
+  CHECK_THROWS_WITH_AS(without_padding(Tensor({2, 3}), placed), "without_padding: boxes must be (..., 4); got (2, 3)", ShapeError);
+}
+
 TEST_CASE("letterbox equals the reference: pixels within 1, boxes exactly") {
   const Json list = cases("letterbox");
   for (Index c = 0; c < list.size(); ++c) {

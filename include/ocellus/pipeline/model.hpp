@@ -117,7 +117,8 @@ class Model {
   SegmentResult segment(const Image& picture) const;
   // The `top` likeliest classes.
   ClassifyResult classify(const Image& picture, Index top = 5) const;
-  // Boxes around objects, at most nms.max_detections.
+  // Boxes around objects, at most nms.max_detections. Candidates of which nothing lies in the picture, but in the letterbox's padding,
+  // are left out before suppression; the reference keeps them as boxes without area.
   DetectResult detect(const Image& picture, const DetectOptions& options = {}) const;
   // Every box that a detector considers: preprocessed pictures (N, H, W, C) → boxes in pixels of these. Both throw Error where the
   // network's outputs are not finite.
@@ -451,7 +452,8 @@ OCELLUS_FN DetectResult Model::detect(const Image& picture, const DetectOptions&
   for (const Tensor& map : maps) pipeline_detail::check_finite(map, name_);
   const NoGrad no_grad;
   const BoxCandidates all = network_->decode(maps, options.nms.confidence);
-  const Detections found = find_detections(all.boxes, all.scores, options.nms, options.explain)[0];
+  const Tensor boxes = without_padding(all.boxes, placement);
+  const Detections found = find_detections(boxes, all.scores, options.nms, options.explain)[0];
   const auto object = [&](const Detection& d) {
     return DetectedObject{d.label, labels()[static_cast<std::size_t>(d.label)], d.score, placement.to_original(d.box)};
   };

@@ -50,6 +50,8 @@ struct DetectionEvaluateOptions {
 using DetectorForward = Function<BoxCandidates(const Tensor&)>;
 
 // Boxes are judged in pixels of the data's pictures; crowds and difficult objects count as neither found nor missed.
+// Candidates of which nothing lies in the picture are left out before suppression; the reference keeps them as boxes
+// without area.
 DetectionMetric evaluate_detector(const DetectorForward& forward, const DetectionSet& dataset, Index classes,
                                   const DetectionEvaluateOptions& options = {});
 
@@ -151,7 +153,8 @@ OCELLUS_FN DetectionMetric evaluate_detector(const DetectorForward& forward, con
     for (const ObjectBox& o : sample.boxes) {
       truth.push_back({.box = o.box, .label = o.label, .area = static_cast<double>(o.area), .crowd = o.crowd, .ignore = o.difficult});
     }
-    const std::vector<Detections> detections = find_detections(candidates.boxes, candidates.scores, options.nms);
+    const Tensor boxes = without_padding(candidates.boxes, placement);
+    const std::vector<Detections> detections = find_detections(boxes, candidates.scores, options.nms);
     for (const Detection& d : detections[0].kept) {
       found.push_back({placement.to_original(d.box), d.label, static_cast<double>(d.score)});
     }

@@ -67,6 +67,10 @@ Letterbox letterbox_of(Size2 original, Size2 target, bool may_enlarge = true);
 Image letterbox(const Image& image, Index height, Index width, std::uint8_t pad_value = 114, bool may_enlarge = true,
                 Filter filter = Filter::bilinear_two_taps);
 
+// A copy of boxes (..., 4) of a letterboxed picture in which those that share no area with the original, because they
+// lie in the padding or are flat, are NaN: suppression leaves these out. Throws ShapeError.
+Tensor without_padding(const Tensor& boxes, const Letterbox& placement);
+
 // Where prepare() puts a picture. Throws UsageError for what crops: boxes outside of the crop would be lost.
 Letterbox placement_of(const Preprocess& options, Size2 original);
 
@@ -86,6 +90,7 @@ inline Tensor to_tensor(const Image& image, const Preprocess& options = {}, Inde
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_VISION)
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -141,6 +146,17 @@ OCELLUS_FN Image letterbox(const Image& image, Index height, Index width, std::u
   const Letterbox box = letterbox_of(image.size(), {height, width}, may_enlarge);
   const Image scaled = resize(image, box.scaled.h, box.scaled.w, filter);
   return crop(scaled, -box.pad_top, -box.pad_left, {height, width}, {pad_value, pad_value, pad_value});
+}
+
+OCELLUS_FN Tensor without_padding(const Tensor& boxes, const Letterbox& placement) {
+  if (boxes.rank() < 1 || boxes.dim(-1) != 4)
+    throw ShapeError("without_padding: boxes must be (..., 4); got " + boxes.shape().str());
+  const Tensor result = boxes.clone();
+  for (float* v = result.begin(); v != result.end(); v += 4) {
+    const Box inside = placement.to_original({v[0], v[1], v[2], v[3]});
+    if (!(inside.width() > 0 && inside.height() > 0)) std::fill_n(v, 4, std::numeric_limits<float>::quiet_NaN());
+  }
+  return result;
 }
 
 OCELLUS_FN Letterbox placement_of(const Preprocess& options, Size2 original) {
