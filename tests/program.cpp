@@ -987,6 +987,24 @@ TEST_CASE("a detector: trained, resumed to the same bits, judged") {
   const Outcome further = w.run(
       "train --task detect --data boxes --model boxes_run --classes left,right --batch 2 --size 32 --epochs 1 --no-augmentation --out boxes_further");
   CHECK_MESSAGE(further.code == 0, further.str());
+
+  // Further at the size that the model has, or at another, which then is the model's. What segments keeps its own size.
+  const auto size_after = [&](const std::string& command) {
+    const Outcome outcome = w.run("train --batch 2 --max-steps 1 --out resized --model " + command);
+    REQUIRE_MESSAGE(outcome.code == 0, command << "\n" << outcome.str());
+    const Json state = Json::parse(read_safetensors(w / "resized/checkpoints/checkpoint-00000001.safetensors").metadata.at("ocellus.state"), "checkpoint");
+    const Json trained_at = Json::parse(state.get<std::string>("settings"), "settings"), size = Json::read(w / "resized/preprocessor_config.json").at("size");
+    fs::remove_all(w / "resized");
+    return std::vector<Index>{trained_at.get<Index>("height"), trained_at.get<Index>("width"), size.get<Index>("height"), size.get<Index>("width")};
+  };
+  w.variant("boxes_run", "boxes_wide", "preprocessor_config.json", [](const std::string& text) {
+    return replaced(text, "\"width\": 32", "\"width\": 96");
+  });
+  CHECK(size_after("boxes_wide --task detect --data boxes") == std::vector<Index>{32, 96, 32, 96});
+  CHECK(size_after("boxes_wide --task detect --data boxes --size 64") == std::vector<Index>{64, 64, 64, 64});
+  CHECK(size_after("segmenter --task segment --data scenes") == std::vector<Index>{256, 256, 32, 32});
+  CHECK(size_after("segmenter --task segment --data scenes --size 48") == std::vector<Index>{48, 48, 32, 32});
+
   const std::string epochs = "train --task detect --data boxes --model detector --batch 2 --size 32 --epochs 2 --out ";
   REQUIRE(w.run(epochs + "whole_both --whole-epochs 2").code == 0);
   REQUIRE(w.run(epochs + "whole_never --mosaic 0").code == 0);

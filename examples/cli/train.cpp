@@ -90,7 +90,7 @@ void train(Options o) {
   } else if (task == Task::classify) {
     t.size = dataset->get(0).image.size();
   } else if (task == Task::detect) {
-    t.size = 640;
+    t.size = input_size(t.preprocess, 640);
   }
   t.max_seconds = 60 * o.max_minutes;
   t.keep_memory = true;

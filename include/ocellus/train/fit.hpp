@@ -45,7 +45,8 @@ struct TrainOptions {
   DetectionAugmentation detection_augmentation = {};  // its size is `size`
   DetectionLossOptions detection_loss = {};           // its bins are the network's
   // Mean and deviation in training, and what is saved with the model. Without a resize rule the model gets one: the
-  // size of the first picture for segmentation, `size` for classification.
+  // size of the first picture for segmentation, `size` for classification, a letterbox for detection. A detector is
+  // saved with the `size` that it was trained at, whatever the rule says.
   Preprocess preprocess = {.resize = ResizePolicy::none};
 
   std::string out = {};  // folder of the model, of log.jsonl, curve.svg and checkpoints; empty: nothing is written
@@ -330,9 +331,11 @@ class Run {
 
   // What the saved model does with a picture of any size.
   void complete_preprocess() {
-    if (options_.preprocess.resize != ResizePolicy::none) return;
-    options_.preprocess.resize = task_ == Task::detect ? ResizePolicy::letterbox : ResizePolicy::stretch;
-    options_.preprocess.size = task_ == Task::segment ? dataset_->get(0).image.size() : options_.size;
+    Preprocess& p = options_.preprocess;
+    if (task_ == Task::detect) p.size = options_.size;
+    if (p.resize != ResizePolicy::none) return;
+    p.resize = task_ == Task::detect ? ResizePolicy::letterbox : ResizePolicy::stretch;
+    p.size = task_ == Task::segment ? dataset_->get(0).image.size() : options_.size;
   }
 
   LoaderOptions loader_options() const {
