@@ -287,6 +287,15 @@ TEST_CASE("config.json, written and read again; what does not fit is refused") {
                        "config.json: variant: \"q\" is not a variant that the library has (n, s, m, l, x)", FileError);
   CHECK_THROWS_AS(from(R"({"model_type": "yolo11", "variant": "n", "width_multiple": 0})"), FileError);
   CHECK_THROWS_AS(from(R"({"model_type": "yolo11", "variant": "n", "depth_multiple": 9})"), FileError);
+  CHECK_THROWS_WITH_AS(from(R"({"model_type": "yolo11", "variant": "n", "box_bins": 1})"),
+                       "config.json: box_bins: must lie between 2 and 256; got 1", FileError);
+  CHECK_THROWS_WITH_AS(from(R"({"model_type": "yolov8", "variant": "n", "num_labels": 65537})"),
+                       "config.json: num_labels: must lie between 1 and 65536; got 65537", FileError);
+  std::string names;
+  for (int i = 0; i < 65537; ++i) names += (i ? ", \"" : "\"") + std::to_string(i) + "\": \"\"";
+  CHECK_THROWS_WITH_AS(from(R"({"model_type": "yolov8", "variant": "n", "id2label": {)" + names + "}}"),
+                       "config.json: id2label: must name between 1 and 65536 classes; got 65537", FileError);
+  CHECK(YoloV8Config::from_json(Json::parse(R"({"variant": "n", "box_bins": 2, "num_labels": 65536})", "config.json")).labels.size() == 65536);
 
   const Tensor x({1, 64, 64, 3});
   CHECK_THROWS_WITH_AS(network->forward(x), "yolov8: forward needs a network with one output; outputs() gives all",

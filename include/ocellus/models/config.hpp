@@ -41,8 +41,9 @@ Config variant(const Json& json) {
 Act activation(const Json& json, std::string_view key, Act fallback);
 const char* name_of(Act act);
 
-// Class names from id2label, or "LABEL_0"… from num_labels; the hub's default is two classes.
-std::vector<std::string> labels(const Json& json);
+// Class names from id2label, or "LABEL_0"… from num_labels; the hub's default is two classes. Throws FileError for more
+// than `most`.
+std::vector<std::string> labels(const Json& json, Index most = 1'000'000);
 std::vector<std::string> default_labels(Index count);
 // num_labels, id2label and label2id.
 void write_labels(JsonWriter& json, const std::vector<std::string>& labels);
@@ -101,8 +102,7 @@ OCELLUS_FN std::vector<std::string> default_labels(Index count) {
   return names;
 }
 
-OCELLUS_FN std::vector<std::string> labels(const Json& json) {
-  constexpr Index most = 1'000'000;
+OCELLUS_FN std::vector<std::string> labels(const Json& json, Index most) {
   if (!json.has("id2label") || json.at("id2label").is_null()) return default_labels(integer(json, "num_labels", 2, 1, most));
   const Json map = json.at("id2label");
   const Index n = map.size();

@@ -242,6 +242,7 @@ using Yolo11Config = yolo::ConfigOf<yolo::v11>;
 #include <ocellus/ops/layout.hpp>
 #include <ocellus/ops/resize.hpp>
 #include <ocellus/ops/softmax.hpp>
+#include <ocellus/vision/nms.hpp>
 
 namespace ocellus::yolo {
 
@@ -445,7 +446,7 @@ OCELLUS_FN std::vector<Tensor> Yolo::forward(const Tensor& image) const {
 
 OCELLUS_FN void Config::read(const Json& json) {
   namespace read = ocellus::config;
-  labels = read::labels(json);
+  labels = read::labels(json, NmsOptions::most_labels);
   const auto multiple = [&](const char* key, double fallback) {
     const double value = json.get<double>(key, fallback);
     if (!(value > 0 && value <= 8)) json.at(key).fail("must lie in (0, 8]; got " + std::to_string(value));
@@ -454,7 +455,7 @@ OCELLUS_FN void Config::read(const Json& json) {
   depth_multiple = multiple("depth_multiple", depth_multiple);
   width_multiple = multiple("width_multiple", width_multiple);
   max_channels = read::integer(json, "max_channels", max_channels, 8, 65536);
-  box_bins = read::integer(json, "box_bins", box_bins, 1, 256);
+  box_bins = read::integer(json, "box_bins", box_bins, 2, 256);
   num_channels = read::integer(json, "num_channels", num_channels, 1, 4096);
 }
 

@@ -34,6 +34,8 @@ struct NmsOptions {
   Index max_detections = 300;
   Suppression suppression = Suppression::greedy;
   float sigma = 0.5f;  // of Suppression::gaussian
+
+  static constexpr Index most_labels = 65536;
 };
 
 struct NmsResult {
@@ -43,7 +45,7 @@ struct NmsResult {
 };
 
 // Boxes, scores and labels of the candidates, equally many; a score that is not above the confidence, or a box that is
-// not finite, is left out. Throws UsageError for lists that differ in length and labels outside of [0, 65536).
+// not finite, is left out. Throws UsageError for lists that differ in length and labels outside of [0, most_labels).
 NmsResult nms(std::span<const Box> boxes, std::span<const float> scores, std::span<const Index> labels,
               const NmsOptions& options = {});
 
@@ -321,7 +323,7 @@ OCELLUS_FN NmsResult nms(std::span<const Box> boxes, std::span<const float> scor
   }
   if (options.suppression == Suppression::gaussian && !(options.sigma > 0))
     throw UsageError("nms: sigma must be above 0; got " + std::to_string(options.sigma));
-  constexpr Index most_labels = 65536;
+  constexpr Index most_labels = NmsOptions::most_labels;
   std::vector<Index> candidates;
   for (std::size_t i = 0; i < boxes.size(); ++i) {
     if (labels[i] < 0 || labels[i] >= most_labels) {
