@@ -424,6 +424,13 @@ TEST_CASE("a model that cannot be opened") {
       return file;
     };
   };
+  // A letterbox instead of the size that pictures are stretched to.
+  const auto letterbox = [](const char* height, const char* width) {
+    return [height, width](const std::string& file) {
+      const std::string sized = replaced(replaced(file, "\"height\": 32", height), "\"width\": 32", width);
+      return replaced(sized, "\"resample\"", "\"letterbox\": {}, \"resample\"");
+    };
+  };
   const Spoiled list[] = {
       {"classifier", "config.json", bytes(""), "config.json"},
       {"classifier", "config.json", bytes("{\"model_type\": \"lenet\""), "config.json"},
@@ -490,7 +497,16 @@ TEST_CASE("a model that cannot be opened") {
       {"classifier", "preprocessor_config.json", text("\"width\": 12", "\"width\": NaN"), "preprocessor_config.json"},
       {"classifier", "preprocessor_config.json", text("\"width\": 12", "\"width\": 0"),
        "size.width: must lie between 1 and 16384"},
-      {"classifier", "preprocessor_config.json", text("\"image_std\"", "\"image_std\": [0], \"before\""), "image_std"}};
+      {"classifier", "preprocessor_config.json", text("\"image_std\"", "\"image_std\": [0], \"before\""), "image_std"},
+      {"classifier", "preprocessor_config.json", text("\"height\": 12,\n    \"width\": 12", "\"height\": 16384,\n    \"width\": 6104"),
+       "preprocessor_config.json: asks for pictures of (16384, 6104) pixels; at most 100000000 are made"},
+      {"detector", "preprocessor_config.json", letterbox("\"height\": 100", "\"width\": 160"),
+       "preprocessor_config.json: size: yolov8 takes heights and widths that are multiples of 32; got 100x160, the nearest are 96x160 and 128x160"},
+      {"detector", "preprocessor_config.json", text("\"height\": 32", "\"height\": 31"), "got 31x32, the nearest is 32x32"},
+      {"detector", "preprocessor_config.json", letterbox("\"height\": 16384", "\"width\": 16384"),
+       "preprocessor_config.json: asks for pictures of (16384, 16384) pixels; at most 100000000 are made"},
+      {"detector", "preprocessor_config.json", text("\"do_center_crop\": false", "\"do_center_crop\": true, \"crop_size\": 32"),
+       "preprocessor_config.json: do_center_crop: a detector's boxes need the whole picture; set it to false"}};
   int number = 0;
   for (const Spoiled& spoiled : list) {
     const std::string name = "spoiled" + std::to_string(number++);
@@ -685,7 +701,13 @@ TEST_CASE("data that cannot be used") {
   const std::string train = "train --out new --max-steps 2 --batch 2";
   expect(w, {train + detect + "objectless", "none of the 4 pictures has an object to learn from", 2});
   expect(w, {train + detect + "boxes --classes left,middle", "detector: class 1 is 'right', --classes says 'middle'"});
-  expect(w, {train + detect + "boxes --size 40", "multiples of 32; got (2, 40, 40, 3)"});
+  const std::string sizes = "--size: yolov8 takes heights and widths that are multiples of 32; got ";
+  expect(w, {train + " --task detect --model detector --data nowhere --size 31", sizes + "31x31, the nearest is 32x32", 2});
+  expect(w, {train + " --task detect --model yolov8n --data nowhere --size 40x96", sizes + "40x96, the nearest are 32x96 and 64x96", 2});
+  expect(w, {train + " --task detect --model lenet --data nowhere --size 32", "lenet is a lenet model for the task 'classify'"});
+  for (const char* command : {"info", "bench"}) {
+    expect(w, {std::string(command) + " --model detector --size 100x64", sizes + "100x64, the nearest are 96x64 and 128x64", 2});
+  }
   expect(w, {train + segment + "scenes --classes ground", "segmenter has 2 classes, --classes names 1"});
   expect(w, {train + segment + "scenes --classes a,b,c", "segmenter has 2 classes, --classes names 3"});
   expect(w,

@@ -53,7 +53,7 @@ std::vector<Image> noise(Index count, Size2 size, Index channels) {
 void bench(const Options& o) {
   apply(o.common);
   const Model model = open(o.model, {.precision = o.common.precision});
-  const Size2 size = o.size.empty() ? input_size(model.preprocess(), 512) : parse_size(o.size);
+  const Size2 size = o.size.empty() ? input_size(model.preprocess(), 512) : size_for(model.network(), o.size);
   const Index channels = model.network().in_channels();
   const std::vector<Image> pictures = noise(o.batch, size, channels == 1 ? 1 : 3);
   Tensor input(Shape{o.batch, size.h, size.w, channels});

@@ -41,6 +41,9 @@ CLI::Validator number_from(double low, double below);
 // A number in [0, 1].
 CLI::Validator is_share();
 
+// The size that --size gives. Throws UsageError for one that the network does not take.
+Size2 size_for(const Network& network, const std::string& text);
+
 // Options that only some tasks know.
 class TaskOptions {
  public:

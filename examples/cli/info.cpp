@@ -21,7 +21,7 @@ struct Options {
 void info(const Options& o) {
   apply(o.common);
   const Model model = open(o.model, {.precision = o.common.precision});
-  const Size2 size = o.size.empty() ? input_size(model.preprocess(), 512) : parse_size(o.size);
+  const Size2 size = o.size.empty() ? input_size(model.preprocess(), 512) : size_for(model.network(), o.size);
   Network& network = const_cast<Network&>(model.network());
   const Shape input{1, size.h, size.w, network.in_channels()};
   const Summary s = summarize(network.trace(input), network.parameters());

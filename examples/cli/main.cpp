@@ -47,6 +47,13 @@ Size2 parse_size(const std::string& text) {
   return {h, w};
 }
 
+Size2 size_for(const Network& network, const std::string& text) {
+  const Size2 size = parse_size(text);
+  const std::string fault = network.size_fault(size);
+  if (!fault.empty()) throw UsageError("--size: " + fault);
+  return size;
+}
+
 CLI::Validator is_size() {
   const auto check = [](const std::string& text) {
     try {

@@ -61,6 +61,14 @@ std::shared_ptr<Network> fresh_network(const Options& o, const Dataset& dataset,
   return make_network(o.model, dataset.classes(), channels, o.train.size, o.ignore < 0 ? 255 : o.ignore);
 }
 
+// One that tells what it takes before the data is known.
+std::shared_ptr<Network> blank_detector(const Options& o) {
+  const SkipInit skip;
+  const std::shared_ptr<Network> network = make_network(o.model, {"object"}, 3, parse_size(o.size), -1);
+  need_task(*network, Task::detect, o.model);
+  return network;
+}
+
 std::shared_ptr<Dataset> open_data(const Options& o, Task task, const DatasetOptions& options) {
   if (task == Task::segment) return open_segmentation(o.data, o.split, options);
   if (task == Task::detect) return open_detection(o.data, o.split, options);
@@ -84,6 +92,7 @@ void train(Options o) {
     t.license = model.license();
     network = model.network().clone();
   }
+  if (task == Task::detect && !o.size.empty()) size_for(network ? *network : *blank_detector(o), o.size);
   const std::shared_ptr<Dataset> dataset = open_data(o, task, data_options);
   if (!o.size.empty()) {
     t.size = parse_size(o.size);

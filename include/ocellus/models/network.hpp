@@ -1,5 +1,5 @@
 // Network: a model of any architecture behind one interface. What it has to know of one stands in the model's Config:
-// model_type, task, and where they apply ignored_keys and semantic_loss_ignore_index.
+// model_type, task, and where they apply size_divisor, ignored_keys and semantic_loss_ignore_index.
 #pragma once
 
 #include <memory>
@@ -34,6 +34,10 @@ class Network {
   virtual std::unique_ptr<Network> clone() const = 0;
   virtual const std::vector<std::string>& labels() const = 0;
   virtual Index in_channels() const = 0;
+  // Heights and widths of the input must be multiples of this; 1: there is no such rule.
+  virtual Index size_divisor() const = 0;
+  // What is wrong with a size by that rule, and which are the nearest that fit; empty if nothing is.
+  std::string size_fault(Size2 size) const;
   // Label value that the loss leaves out, -1: none. Kept in config.json by models that segment; others have none.
   virtual Index ignore_index() const = 0;
   virtual void set_ignore_index(Index value) = 0;
@@ -63,6 +67,8 @@ std::unique_ptr<Network> make_network_of(const Json& config) {
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_MODELS)
+#include <algorithm>
+
 #include <ocellus/core/error.hpp>
 
 namespace ocellus {
@@ -71,6 +77,17 @@ OCELLUS_FN Tensor Network::forward(const Tensor& image) const {
   const std::vector<Tensor> list = outputs(image);
   if (list.size() != 1) throw UsageError(std::string(model_type()) + ": forward needs a network with one output; outputs() gives all");
   return list[0];
+}
+
+OCELLUS_FN std::string Network::size_fault(Size2 size) const {
+  const Index divisor = size_divisor();
+  if (size.h % divisor == 0 && size.w % divisor == 0) return {};
+  const auto text = [](Size2 s) { return std::to_string(s.h) + "x" + std::to_string(s.w); };
+  const auto down = [&](Index n) { return std::max(divisor, n / divisor * divisor); };
+  const auto up = [&](Index n) { return (n + divisor - 1) / divisor * divisor; };
+  const Size2 below(down(size.h), down(size.w)), above(up(size.h), up(size.w));
+  return std::string(model_type()) + " takes heights and widths that are multiples of " + std::to_string(divisor) + "; got " + text(size) +
+         ", the nearest " + (below == above ? "is " : "are " + text(below) + " and ") + text(above);
 }
 
 OCELLUS_FN std::unique_ptr<Network> make_network(const Json& config, std::span<const Architecture> architectures) {

@@ -61,6 +61,10 @@ class NetworkOf final : public Network {
   std::unique_ptr<Network> clone() const override { return std::make_unique<NetworkOf>(*this); }
   const std::vector<std::string>& labels() const override { return model_.config.labels; }
   Index in_channels() const override { return model_.config.num_channels; }
+  Index size_divisor() const override {
+    if constexpr (requires { Config::size_divisor; }) return Config::size_divisor;
+    return 1;
+  }
   Index ignore_index() const override {
     if constexpr (ignores_a_label) return model_.config.semantic_loss_ignore_index;
     return -1;

@@ -103,6 +103,8 @@ struct Config {
   Index num_channels = 3;
   std::vector<std::string> labels = ocellus::config::default_labels(80);
 
+  static constexpr Index size_divisor = Features::strides[2];  // of heights and widths of pictures
+
   Config(const Architecture& a, const Scale& s)
       : architecture(&a),
         variant(s.name),
@@ -204,7 +206,8 @@ struct Yolo : Module<Yolo> {
 
   // Convolutions start uniform in ±1/√fan_in, norms as the identity.
   explicit Yolo(const Config& c);
-  // (N, H, W, num_channels), H and W multiples of 32 → raw maps p3, p4, p5. Throws ShapeError for other sizes.
+  // (N, H, W, num_channels), H and W multiples of size_divisor → raw maps p3, p4, p5. Throws ShapeError for other
+  // sizes.
   std::vector<Tensor> forward(const Tensor& image) const;
 
   static constexpr char type_name[] = "Yolo";
@@ -435,10 +438,10 @@ OCELLUS_FN Yolo::Yolo(const Config& c)
 OCELLUS_FN void Yolo::visit(Visitor& v) { v.fields(keys_.c_str(), backbone, neck, head); }
 
 OCELLUS_FN std::vector<Tensor> Yolo::forward(const Tensor& image) const {
-  constexpr Index largest = Features::strides[2];
-  if (image.rank() != 4 || image.dim(1) % largest != 0 || image.dim(2) % largest != 0) {
+  constexpr Index divisor = Config::size_divisor;
+  if (image.rank() != 4 || image.dim(1) % divisor != 0 || image.dim(2) % divisor != 0) {
     throw ShapeError(std::string(config.architecture->model_type) +
-                     ": the picture must be (N, H, W, C), H and W multiples of " + std::to_string(largest) + "; got " +
+                     ": the picture must be (N, H, W, C), H and W multiples of " + std::to_string(divisor) + "; got " +
                      image.shape().str() + "; a letterbox brings it to such a size");
   }
   return head(neck(backbone(image))).list();

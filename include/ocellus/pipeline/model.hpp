@@ -229,6 +229,21 @@ OCELLUS_FN std::optional<PrecisionPolicy> stored_precision(const NamedTensors& w
   return PrecisionPolicy::from_json(field->second, weights_name + ": " + PrecisionPolicy::metadata_key);
 }
 
+// That the model can do its work with what comes out of this preprocessing: a rule would be broken at the first picture otherwise.
+// `file` names the preprocessing in errors.
+OCELLUS_FN void check_preprocess(const Preprocess& p, const Network& network, const std::string& file) {
+  const auto refuse = [&](const std::string& what) { throw ConfigError(file + ": " + what); };
+  const bool sized = p.resize == ResizePolicy::stretch || p.resize == ResizePolicy::letterbox;
+  for (const Size2 size : {sized ? p.size : Size2(1), p.do_center_crop ? p.crop_size : Size2(1)}) {
+    if (size.h * size.w <= Limits{}.image_pixels) continue;
+    refuse("asks for pictures of " + size.str() + " pixels; at most " + std::to_string(Limits{}.image_pixels) + " are made");
+  }
+  if (network.task() != Task::detect) return;
+  if (p.do_center_crop) refuse("do_center_crop: a detector's boxes need the whole picture; set it to false");
+  const std::string fault = sized ? network.size_fault(p.size) : std::string();
+  if (!fault.empty()) refuse("size: " + fault);
+}
+
 // `weights_name` names the weights in errors.
 OCELLUS_FN Model assemble(NetworkMaker make, const ModelBytes& files, const NamedTensors& weights, const std::string& name, const std::string& prefix,
                           const std::string& weights_name, const OpenOptions& options) {
@@ -253,6 +268,7 @@ OCELLUS_FN Model assemble(NetworkMaker make, const ModelBytes& files, const Name
   if (files.preprocessor.size()) {
     preprocess = read_preprocessor(Json::parse(text_of(files.preprocessor), prefix + "preprocessor_config.json", limits), preprocess);
   }
+  check_preprocess(preprocess, *network, prefix + "preprocessor_config.json");
   PrecisionPolicy precision{options.precision.value_or(Precision::f32)};
   if (!options.precision || *options.precision == Precision::int8) {
     precision = stored_precision(weights, weights_name).value_or(precision);

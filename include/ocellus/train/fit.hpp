@@ -327,6 +327,8 @@ class Run {
     if (task_ == Task::detect && (!sample.mask.empty() || sample.label >= 0)) {
       throw UsageError("train: the data has no boxes to train a detection with");
     }
+    const std::string fault = task_ == Task::detect ? network_.size_fault(options_.size) : std::string();
+    if (!fault.empty()) throw UsageError("train: size: " + fault);
   }
 
   // What the saved model does with a picture of any size.
