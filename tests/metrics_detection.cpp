@@ -222,6 +222,27 @@ TEST_CASE("each kind of error") {
   e = with({{210, 210, 10, 10}, 0, 0.9}, {{{220, 220, 10, 10}, 0, 0.8}});  // inside the crowd
   CHECK(e.found + e.localisation + e.classification + e.duplicate + e.background + e.both == 0);
   CHECK(e.missed == 1);
+  // Of an ignored object any number of detections, but none of another class and none that fits badly.
+  const TrueObject difficult{{40, 0, 10, 10}, 0, -1, false, true};
+  const auto beside_difficult = [&](const FoundObject& f) {
+    DetectionMetric one(2);
+    one.add({object, difficult}, {{{40, 0, 10, 10}, 0, 0.9}, f});
+    return one.errors();
+  };
+  e = beside_difficult({{40, 0, 10, 9}, 0, 0.8});
+  CHECK(e.found + e.localisation + e.classification + e.duplicate + e.background + e.both == 0);
+  CHECK(e.missed == 1);
+  CHECK(beside_difficult({{40, 0, 10, 4}, 0, 0.8}).background == 1);
+  CHECK(beside_difficult({{40, 0, 10, 9}, 1, 0.8}).background == 1);
+  // A second detection of an object that counts is a duplicate, whatever ignored one it overlaps less.
+  DetectionMetric between(1);
+  between.add({{{0, 0, 10, 10}, 0}, {{2, 0, 10, 10}, 0, -1, false, true}},
+              {right, {{2, 0, 10, 10}, 0, 0.8}, {{0, 0, 10, 9}, 0, 0.7}, {{3, 0, 10, 10}, 0, 0.6}});
+  e = between.errors();
+  CHECK(e.found == 1);
+  CHECK(e.duplicate == 1);
+  CHECK(e.localisation + e.background == 0);
+
   e = metric.errors();
   CHECK(e.found == 2);
   CHECK(e.missed == 3);

@@ -69,7 +69,8 @@ enum class VocRule : std::uint8_t {
 };
 
 // What stands between the detections and a perfect answer at IoU 0.5, counted by TIDE's rules: a detection that finds
-// no object of its class is the first of these that it fits.
+// no object of its class is the first of these that it fits, or none if the object of its class that it overlaps most,
+// at IoU 0.5 or more, is ignored.
 struct DetectionErrors {
   Index localisation = 0;    // right class, IoU from 0.1 to 0.5
   Index classification = 0;  // wrong class, IoU 0.5 or more
@@ -544,16 +545,20 @@ OCELLUS_FN DetectionErrors DetectionMetric::errors() const {
     }
     for (const Found* f : wrong) {
       // The object that it overlaps most, of its own class and of any other.
-      double own = 0, other = 0;
+      double own = 0, other = 0, ignored = 0;
       std::size_t own_at = objects.size(), other_at = objects.size();
       for (std::size_t o = 0; o < objects.size(); ++o) {
-        if (objects[o]->ignored) continue;
         const bool same = objects[o]->label == f->label;
+        if (objects[o]->ignored) {
+          if (same) ignored = std::max(ignored, overlap(*f, o));
+          continue;
+        }
         double& best = same ? own : other;
         if (overlap(*f, o) <= best) continue;
         best = overlap(*f, o);
         (same ? own_at : other_at) = o;
       }
+      if (ignored >= hit && ignored >= own) continue;
       if (own >= near && own < hit) {
         ++errors.localisation;
         is_covered[own_at] = 1;
