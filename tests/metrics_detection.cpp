@@ -289,5 +289,11 @@ TEST_CASE("what a metric refuses") {
         }) == "DetectionMetric: detection 0 has a box that is not finite or has a negative size");
   CHECK(metric.pictures() == 0);
   CHECK(usage_error([&] { metric.ap(5); }) == "DetectionMetric: ap has label 5, which lies outside of [0, 2)");
+  for (const double iou : {nan, 0.0, -1.0, 1.01}) {
+    const std::string says = "DetectionMetric: an IoU must lie in (0, 1]; got " + std::to_string(iou);
+    CHECK(usage_error([&] { metric.curve(0, iou); }) == says);
+    CHECK(usage_error([&] { metric.voc_ap(1, VocRule::eleven_points, iou); }) == says);
+    CHECK(usage_error([&] { metric.voc_mean_ap(VocRule::all_points, iou); }) == says);
+  }
   CHECK(usage_error([&] { metric.ap_at(0, 10); }) == "DetectionMetric: threshold 10 lies outside of [0, 10)");
 }

@@ -270,7 +270,23 @@ TEST_CASE("suppression: what does not belong") {
                        UsageError);
   CHECK_THROWS_WITH_AS(nms(boxes, scores, std::vector<Index>{0, 1, 70000, 0}),
                        "nms: label 70000 of box 2 lies outside of [0, 65536)", UsageError);
-  CHECK_THROWS_AS(nms(boxes, scores, labels, {.suppression = Suppression::gaussian, .sigma = 0}), UsageError);
+
+  const std::pair<NmsOptions, const char*> wrong[] = {
+      {{.confidence = nan}, "confidence must lie in [0, 1]; got nan"},
+      {{.confidence = -0.1f}, "confidence must lie in [0, 1]; got -0.1"},
+      {{.confidence = 1.5f}, "confidence must lie in [0, 1]; got 1.5"},
+      {{.iou = nan}, "iou must lie in [0, 1]; got nan"},
+      {{.iou = -1}, "iou must lie in [0, 1]; got -1"},
+      {{.iou = 45}, "iou must lie in [0, 1]; got 45"},
+      {{.max_candidates = -1}, "max_candidates must be 0 or more; got -1"},
+      {{.max_detections = -300}, "max_detections must be 0 or more; got -300"},
+      {{.suppression = Suppression::gaussian, .sigma = 0}, "sigma must be above 0; got 0"},
+      {{.suppression = Suppression::gaussian, .sigma = nan}, "sigma must be above 0; got nan"}};
+  for (const auto& [options, says] : wrong) {
+    CHECK_THROWS_WITH_AS(nms(boxes, scores, labels, options), doctest::Contains((std::string("nms: ") + says).c_str()), UsageError);
+    const std::string here = std::string("find_detections: ") + says;
+    CHECK_THROWS_WITH_AS(find_detections(Tensor({0, 0, 4}), Tensor({0, 0, 1}), options), doctest::Contains(here.c_str()), UsageError);
+  }
 }
 
 TEST_CASE("soft suppression by hand") {

@@ -106,8 +106,9 @@ class DetectionMetric {
   double ap_at(Index label, int threshold, ObjectSize size = ObjectSize::all) const;
   double ar(Index label, ObjectSize size = ObjectSize::all) const;
 
-  // At any IoU, by the rules of Pascal VOC: a detection belongs to the object that it overlaps most, and is wrong if a
-  // better one found that already; all detections of a picture count.
+  // At any IoU above 0, by the rules of Pascal VOC: a detection belongs to the object that it overlaps most, and is
+  // wrong if a better one found that already; all detections of a picture count. Throws UsageError for an IoU outside
+  // of (0, 1].
   PrecisionRecall curve(Index label, double iou = 0.5) const;
   double voc_ap(Index label, VocRule rule = VocRule::all_points, double iou = 0.5) const;
   double voc_mean_ap(VocRule rule = VocRule::all_points, double iou = 0.5) const;
@@ -432,6 +433,8 @@ OCELLUS_FN CocoSummary DetectionMetric::coco() const {
 
 OCELLUS_FN PrecisionRecall DetectionMetric::curve(Index label, double iou) const {
   check_label("curve", label);
+  if (!(iou > 0 && iou <= 1))
+    throw UsageError("DetectionMetric: an IoU must lie in (0, 1]; got " + std::to_string(iou));
   const auto& truth = truth_[static_cast<std::size_t>(label)];
   const auto& found = found_[static_cast<std::size_t>(label)];
   std::vector<std::size_t> first(static_cast<std::size_t>(pictures_) + 1);  // of each picture's objects

@@ -26,11 +26,11 @@ enum class Suppression : std::uint8_t {
 
 // The defaults are those of Ultralytics' YOLO for prediction; its validation has confidence 0.001 and several labels.
 struct NmsOptions {
-  float confidence = 0.25f;     // candidates need more than this
-  float iou = 0.7f;             // boxes that overlap a kept one more than this are suppressed
-  bool class_agnostic = false;  // boxes of different classes suppress each other too
-  bool several_labels = false;  // a row is a candidate for each of its classes, not only for the best one
-  Index max_candidates = 30000;
+  float confidence = 0.25f;      // candidates need more than this, from 0 to 1
+  float iou = 0.7f;              // boxes that overlap a kept one more than this are suppressed; from 0 to 1
+  bool class_agnostic = false;   // boxes of different classes suppress each other too
+  bool several_labels = false;   // a row is a candidate for each of its classes, not only for the best one
+  Index max_candidates = 30000;  // 0 or more, as max_detections
   Index max_detections = 300;
   Suppression suppression = Suppression::greedy;
   float sigma = 0.5f;  // of Suppression::gaussian
@@ -45,7 +45,8 @@ struct NmsResult {
 };
 
 // Boxes, scores and labels of the candidates, equally many; a score that is not above the confidence, or a box that is
-// not finite, is left out. Throws UsageError for lists that differ in length and labels outside of [0, most_labels).
+// not finite, is left out. Throws UsageError for lists that differ in length, labels outside of [0, most_labels) and
+// options outside of their ranges.
 NmsResult nms(std::span<const Box> boxes, std::span<const float> scores, std::span<const Index> labels,
               const NmsOptions& options = {});
 
@@ -60,7 +61,7 @@ struct Detections {
 };
 
 // Of every picture of a batch: boxes (N, A, 4) as edges, scores (N, A, K). `explain` also reports what was suppressed
-// and by which. Throws ShapeError.
+// and by which. Throws ShapeError, and UsageError for options outside of their ranges.
 std::vector<Detections> find_detections(const Tensor& boxes, const Tensor& scores, const NmsOptions& options = {},
                                         bool explain = false);
 
@@ -312,6 +313,18 @@ OCELLUS_FN Detections find_detections_of_one(const float* boxes, const float* sc
   return d;
 }
 
+OCELLUS_FN void check_options(const char* where, const NmsOptions& o) {
+  const auto need = [&](bool holds, const char* rule, const std::string& given) {
+    if (!holds) throw UsageError(std::string(where) + ": " + rule + "; got " + given);
+  };
+  need(o.confidence >= 0 && o.confidence <= 1, "confidence must lie in [0, 1]", std::to_string(o.confidence));
+  need(o.iou >= 0 && o.iou <= 1, "iou must lie in [0, 1]", std::to_string(o.iou));
+  need(o.max_candidates >= 0, "max_candidates must be 0 or more", std::to_string(o.max_candidates));
+  need(o.max_detections >= 0, "max_detections must be 0 or more", std::to_string(o.max_detections));
+  const bool needs_sigma = o.suppression == Suppression::gaussian;
+  need(!needs_sigma || o.sigma > 0, "sigma must be above 0", std::to_string(o.sigma));
+}
+
 }  // namespace vision_detail
 
 OCELLUS_FN NmsResult nms(std::span<const Box> boxes, std::span<const float> scores, std::span<const Index> labels,
@@ -321,8 +334,7 @@ OCELLUS_FN NmsResult nms(std::span<const Box> boxes, std::span<const float> scor
                      " boxes, " + std::to_string(scores.size()) + " scores, " + std::to_string(labels.size()) +
                      " labels");
   }
-  if (options.suppression == Suppression::gaussian && !(options.sigma > 0))
-    throw UsageError("nms: sigma must be above 0; got " + std::to_string(options.sigma));
+  vision_detail::check_options("nms", options);
   constexpr Index most_labels = NmsOptions::most_labels;
   std::vector<Index> candidates;
   for (std::size_t i = 0; i < boxes.size(); ++i) {
@@ -334,7 +346,7 @@ OCELLUS_FN NmsResult nms(std::span<const Box> boxes, std::span<const float> scor
     const bool finite = std::isfinite(b.x1) && std::isfinite(b.y1) && std::isfinite(b.x2) && std::isfinite(b.y2);
     if (scores[i] > options.confidence && finite) candidates.push_back(static_cast<Index>(i));
   }
-  candidates = vision_detail::best_first(scores, std::move(candidates), std::max<Index>(options.max_candidates, 0));
+  candidates = vision_detail::best_first(scores, std::move(candidates), options.max_candidates);
   NmsResult result;
   result.suppressed_by.assign(boxes.size(), -1);
   const vision_detail::NmsInput in{boxes, scores, labels};
@@ -354,6 +366,7 @@ OCELLUS_FN std::vector<Detections> find_detections(const Tensor& boxes, const Te
     throw ShapeError("find_detections: boxes (N, A, 4) and scores (N, A, K) are needed; got boxes=" +
                      boxes.shape().str() + ", scores=" + scores.shape().str());
   }
+  vision_detail::check_options("find_detections", options);
   const Index pictures = boxes.dim(0), rows = boxes.dim(1), classes = scores.dim(2);
   std::vector<Detections> result(static_cast<std::size_t>(pictures));
   parallel_for(pictures, 1, [&](Index begin, Index end) {
