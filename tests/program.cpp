@@ -450,6 +450,8 @@ TEST_CASE("a model that cannot be opened") {
       {"classifier", "config.json", text("12", "4096"), "would make it too large"},
       {"classifier", "config.json", text("\"1\": \"right\"", "\"2\": \"right\""), "id2label"},
       {"classifier", "config.json", text("\"left\"", "null"), "id2label"},
+      {"classifier", "config.json", text("\"num_labels\": 2", "\"num_labels\": 3"),
+       "config.json: num_labels: is 3, but id2label names 2 classes"},
       {"segmenter", "config.json", text("[8, 8, 16, 16]", "[8, 8, 16, NaN]"), "config.json"},
       {"segmenter", "config.json", text("[8, 8, 16, 16]", "[8, 8, 16]"),
        "hidden_sizes must have num_encoder_blocks = 4"},

@@ -297,6 +297,10 @@ TEST_CASE("config.json, written and read again; what does not fit is refused") {
                        "config.json: id2label: must name between 1 and 65536 classes; got 65537", FileError);
   CHECK(YoloV8Config::from_json(Json::parse(R"({"variant": "n", "box_bins": 2, "num_labels": 65536})", "config.json")).labels.size() == 65536);
 
+  CHECK_THROWS_WITH_AS(from(R"({"model_type": "yolov8", "variant": "n", "num_labels": 1, "id2label": {"0": "a", "1": "b"}})"),
+                       doctest::Contains("config.json: num_labels: is 1, but id2label names 2 classes"), FileError);
+  CHECK(from(R"({"model_type": "yolov8", "variant": "n", "num_labels": null, "id2label": {"0": "a", "1": "b"}})")->labels().size() == 2);
+
   const Tensor x({1, 64, 64, 3});
   CHECK_THROWS_WITH_AS(network->forward(x), "yolov8: forward needs a network with one output; outputs() gives all",
                        UsageError);

@@ -42,7 +42,7 @@ Act activation(const Json& json, std::string_view key, Act fallback);
 const char* name_of(Act act);
 
 // Class names from id2label, or "LABEL_0"… from num_labels; the hub's default is two classes. Throws FileError for more
-// than `most`.
+// than `most`, and where the two contradict each other.
 std::vector<std::string> labels(const Json& json, Index most = 1'000'000);
 std::vector<std::string> default_labels(Index count);
 // num_labels, id2label and label2id.
@@ -107,6 +107,10 @@ OCELLUS_FN std::vector<std::string> labels(const Json& json, Index most) {
   const Json map = json.at("id2label");
   const Index n = map.size();
   if (n < 1 || n > most) map.fail("must name between 1 and " + std::to_string(most) + " classes; got " + std::to_string(n));
+  if (const Index told = json.get<Index>("num_labels", n); told != n) {
+    json.at("num_labels").fail("is " + std::to_string(told) + ", but id2label names " + std::to_string(n) +
+                               " classes; leave one of them out or make them agree");
+  }
   std::vector<std::string> names(static_cast<std::size_t>(n));
   std::vector<bool> seen(static_cast<std::size_t>(n));
   for (Index i = 0; i < n; ++i) {
