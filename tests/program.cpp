@@ -967,6 +967,36 @@ TEST_CASE("detect: objects, files, what was suppressed, COCO's format") {
   expect(w, {"eval --task detect --data boxes --model nan", "is not finite; the weights are damaged"});
 }
 
+TEST_CASE("names and licences go to a terminal without control characters") {
+  const Workshop& w = workshop();
+  const std::string hostile = "\"\\u001b]0;\\u007f\\n\"";
+  const auto spoil = [&](const std::string& from, const std::string& to, const std::vector<std::string>& members) {
+    w.variant(from, to, "config.json", [&](std::string file) {
+      for (const std::string& member : members) file = replaced(file, member, member.substr(0, member.find(' ') + 1) + hostile);
+      return replaced(file, "{", "{\"license\": " + hostile + ",");
+    });
+  };
+  certain_detector(w, "sure");
+  spoil("sure", "hostile_detector", {"\"1\": \"right\""});
+  spoil("classifier", "hostile_classifier", {"\"1\": \"right\""});
+  spoil("segmenter", "hostile_segmenter", {"\"0\": \"ground\"", "\"1\": \"rectangle\""});
+  for (const char* data : {"boxes", "scenes"}) {
+    const std::string copy = std::string("nameless_") + data;
+    fs::copy(w / data, w / copy, fs::copy_options::recursive);
+    fs::remove(w / (copy + "/classes.txt"));
+  }
+  for (const char* command :
+       {"detect --explain --iou 0.3 picture.png --model hostile_detector", "eval --task detect --data nameless_boxes --model hostile_detector",
+        "classify picture.png --model hostile_classifier", "segment picture.png --model hostile_segmenter",
+        "eval --task segment --data nameless_scenes --model hostile_segmenter", "info --model hostile_classifier"}) {
+    const Outcome outcome = w.run(command);
+    CHECK_MESSAGE(outcome.code == 0, command << "\n" << outcome.str());
+    CHECK_MESSAGE(contains(outcome.out, "?]0;??"), command << "\n" << outcome.str());
+    const auto obeyed = [](char c) { return (c >= 0 && c < 0x20 && c != '\n') || c == 0x7f; };
+    CHECK_MESSAGE(std::none_of(outcome.out.begin(), outcome.out.end(), obeyed), command << "\n" << outcome.str());
+  }
+}
+
 TEST_CASE("a detector: trained, resumed to the same bits, judged") {
   const Workshop& w = workshop();
   const std::string settings =

@@ -36,7 +36,7 @@ void classify(const Options& o) {
       continue;
     }
     std::printf("%s, %.1f ms in the model\n", image.c_str(), r.ms.model);
-    for (const ClassScore& c : r.top) std::printf("  %6.2f %%  %s\n", 100 * c.score, c.name.c_str());
+    for (const ClassScore& c : r.top) std::printf("  %6.2f %%  %s\n", 100 * c.score, printable(c.name).c_str());
   }
 }
 

@@ -59,6 +59,10 @@ class TaskOptions {
   std::vector<Row> rows_;
 };
 
+// Text of a file on its way to a terminal: '?' in the place of control characters, which a terminal would obey.
+std::string printable(std::string text);
+std::vector<std::string> printable(std::vector<std::string> names);
+
 // A directory for results, with the ones above it. Throws FileError.
 void make_directory(const std::string& path);
 

@@ -73,9 +73,9 @@ void explain(const DetectResult& r) {
   std::printf("\n");
   for (const DetectResult::Suppressed& s : r.suppressed) {
     const DetectedObject& by = r.objects[static_cast<std::size_t>(s.by)];
-    std::printf("  suppressed %s %.2f (%.0f %.0f %.0f %.0f) by %s %.2f (%.0f %.0f %.0f %.0f), IoU %.2f\n", s.object.name.c_str(),
+    std::printf("  suppressed %s %.2f (%.0f %.0f %.0f %.0f) by %s %.2f (%.0f %.0f %.0f %.0f), IoU %.2f\n", printable(s.object.name).c_str(),
                 static_cast<double>(s.object.score), static_cast<double>(s.object.box.x1), static_cast<double>(s.object.box.y1),
-                static_cast<double>(s.object.box.x2), static_cast<double>(s.object.box.y2), by.name.c_str(), static_cast<double>(by.score),
+                static_cast<double>(s.object.box.x2), static_cast<double>(s.object.box.y2), printable(by.name).c_str(), static_cast<double>(by.score),
                 static_cast<double>(by.box.x1), static_cast<double>(by.box.y1), static_cast<double>(by.box.x2), static_cast<double>(by.box.y2),
                 static_cast<double>(s.iou));
   }
@@ -114,7 +114,7 @@ void detect(const Options& o) {
     std::printf("%s (%lld x %lld), %.1f ms in the model\n", image.c_str(), static_cast<long long>(picture.width()),
                 static_cast<long long>(picture.height()), r.ms.model);
     for (const DetectedObject& x : r.objects) {
-      std::printf("  %.2f  %-20s %7.1f %7.1f %7.1f %7.1f\n", static_cast<double>(x.score), x.name.c_str(), static_cast<double>(x.box.x1),
+      std::printf("  %.2f  %-20s %7.1f %7.1f %7.1f %7.1f\n", static_cast<double>(x.score), printable(x.name).c_str(), static_cast<double>(x.box.x1),
                   static_cast<double>(x.box.y1), static_cast<double>(x.box.x2), static_cast<double>(x.box.y2));
     }
     if (o.detect.explain) explain(r);

@@ -45,7 +45,7 @@ void report(const Options& o, const std::vector<Metric>& metrics, const Confusio
   for (const Metric& m : metrics) std::printf("%-24s %.4f\n", m.name, m.value);
   std::printf("\n%-24s %8s %9s %8s\n", "class", segment ? "IoU" : "F1", "precision", "recall");
   for (Index c = 0; c < matrix.classes(); ++c) {
-    std::printf("%-24s %8.4f %9.4f %8.4f\n", names[static_cast<std::size_t>(c)].c_str(), segment ? matrix.iou(c) : matrix.dice(c), matrix.precision(c),
+    std::printf("%-24s %8.4f %9.4f %8.4f\n", printable(names[static_cast<std::size_t>(c)]).c_str(), segment ? matrix.iou(c) : matrix.dice(c), matrix.precision(c),
                 matrix.recall(c));
   }
 }
@@ -87,7 +87,7 @@ void evaluate_boxes(const Options& o, const Model& model) {
     return;
   }
   for (const Metric& x : metrics) std::printf("%-24s %.4f\n", x.name, x.value);
-  std::printf("\n%s\nat IoU 0.5, all scores:", m.table(model.labels()).c_str());
+  std::printf("\n%s\nat IoU 0.5, all scores:", m.table(printable(model.labels())).c_str());
   for (const auto& [name, count] : errors) std::printf(" %s %lld", name, static_cast<long long>(count));
   std::printf("\n");
 }

@@ -45,7 +45,7 @@ void info(const Options& o) {
     return;
   }
   std::printf("%s: %s, task %s, %zu classes\n", o.model.c_str(), network.model_type(), name_of(model.task()), model.labels().size());
-  std::printf("licence: %s\n\n", model.license().empty() ? "not stated in the files" : model.license().c_str());
+  std::printf("licence: %s\n\n", model.license().empty() ? "not stated in the files" : printable(model.license()).c_str());
   std::printf("%s", s.str().c_str());
   std::printf("\ninput %s: %.3f G multiply-adds, %.3f G in the optimised plan; %.3f M parameters\n", input.str().c_str(), s.macs / 1e9, optimised / 1e9,
               static_cast<double>(s.parameters) / 1e6);

@@ -102,6 +102,18 @@ void TaskOptions::check(const std::string& task) const {
   }
 }
 
+std::string printable(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return text;
+}
+
+std::vector<std::string> printable(std::vector<std::string> names) {
+  for (std::string& name : names) name = printable(std::move(name));
+  return names;
+}
+
 void make_directory(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
@@ -134,13 +146,12 @@ namespace {
 std::string one_line(const std::string& text) {
   std::string line;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    const unsigned char c = static_cast<unsigned char>(text[i]);
-    if (c == '\n') {
+    if (text[i] == '\n') {
       std::size_t indent = 0;
       while (i + 1 < text.size() && text[i + 1] == ' ') ++i, ++indent;
       line += line.ends_with(':') ? " " : indent > 2 ? ", " : "; ";
     } else {
-      line += c < 0x20 || c == 0x7f ? '?' : text[i];
+      line += printable(text.substr(i, 1));
     }
   }
   return line;

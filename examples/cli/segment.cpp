@@ -52,7 +52,7 @@ void segment(const Options& o) {
     }
     std::printf("%s (%lld x %lld), %.1f ms in the model\n", image.c_str(), static_cast<long long>(picture.width()), static_cast<long long>(picture.height()),
                 r.ms.model);
-    for (const ClassShare& c : r.classes) std::printf("  %5.1f %%  %s\n", 100 * c.share, c.name.c_str());
+    for (const ClassShare& c : r.classes) std::printf("  %5.1f %%  %s\n", 100 * c.share, printable(c.name).c_str());
     if (files) std::printf("  -> %s\n", files->path(image, "overlay.png").c_str());
   }
 }
