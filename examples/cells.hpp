@@ -80,14 +80,4 @@ inline Cells open_cells() {
 }
 
 // The boxes of a batch as the loss takes them.
-inline ocellus::Tensor targets_of(const ocellus::Batch& batch) {
-  std::vector<ocellus::DetectionTarget> targets;
-  for (const auto& boxes : batch.boxes) {
-    ocellus::DetectionTarget& target = targets.emplace_back();
-    for (const ocellus::ObjectBox& o : boxes) {
-      target.boxes.push_back(o.box);
-      target.labels.push_back(o.label);
-    }
-  }
-  return ocellus::detection_targets(targets);
-}
+inline ocellus::Tensor targets_of(const ocellus::Batch& batch) { return ocellus::detection_targets(batch.boxes); }

@@ -396,6 +396,13 @@ TEST_CASE("detection loss: nothing to find, and what does not fit") {
   CHECK(message_of([] {
           detection_targets({{{{0, 0, 1, 1}}, {-1}}});
         }) == "detection_targets: picture 0, object 0 has label -1");
+  const std::vector<std::vector<ObjectBox>> objects = {
+      {{.box = {1, 2, 3, 4}, .label = 7}, {.box = {0, 0, 9, 9}, .crowd = true}, {.box = {5, 6, 7, 8}, .label = 2}},
+      {{.box = {0, 0, 1, 1}, .difficult = true}}};
+  const Tensor annotated = detection_targets(objects), listed = detection_targets({{{{1, 2, 3, 4}, {5, 6, 7, 8}}, {7, 2}}, {}});
+  REQUIRE(annotated.shape() == Shape{2, 2, 5});
+  CHECK(std::equal(annotated.begin(), annotated.end(), listed.begin()));
+  CHECK(detection_targets(objects, 6).shape() == Shape{2, 6, 5});
   const Tensor padded = detection_targets({{{{1, 2, 3, 4}}, {7}}, {}}, 2);
   CHECK(max_difference(padded, Tensor({2, 2, 5}, {7, 1, 2, 3, 4, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0})) ==
         0);

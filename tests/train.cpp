@@ -19,6 +19,7 @@
 #include <ocellus/autograd/backward.hpp>
 #include <ocellus/core/error.hpp>
 #include <ocellus/core/log.hpp>
+#include <ocellus/data/detection_set.hpp>
 #include <ocellus/io/file.hpp>
 #include <ocellus/io/safetensors.hpp>
 #include <ocellus/losses/cross_entropy.hpp>
@@ -695,6 +696,27 @@ TEST_CASE("a detector is judged in the pixels of the data's pictures") {
   oracle.options.nms.confidence = 0.001f;
   for (ObjectBox& o : oracle.answers[2]) o.label = 1 - o.label;
   CHECK(oracle.judged().errors().classification == 36);
+}
+
+TEST_CASE("any data set of boxes can be judged, and no other") {
+  // Not a DetectionSet: one picture, one box.
+  struct One : Dataset {
+    std::vector<std::string> names = {"red", "blue"};
+    Index size() const override { return 1; }
+    Sample get(Index) const override {
+      Sample sample{Image({32, 32}, 3)};
+      sample.boxes = {{.box = {4, 4, 20, 20}, .label = 1}};
+      return sample;
+    }
+    std::string name(Index) const override { return "one"; }
+    const std::vector<std::string>& classes() const override { return names; }
+  };
+  const auto forward = [](const Tensor&) { return BoxCandidates{Tensor({1, 1, 4}, {4, 4, 20, 20}), Tensor({1, 1, 2}, {0, 0.9f})}; };
+  DetectionEvaluateOptions options;
+  options.preprocess.size = 32;
+  CHECK(evaluate_detector(forward, One(), 2, options).coco().ap == doctest::Approx(1));
+  CHECK(error_of([&] { evaluate_detector(forward, Rectangles(), 2, options); }).ends_with(" has no boxes, but a mask or a label"));
+  CHECK(error_of([&] { evaluate_detector(forward, Sides(), 2, options); }).ends_with(" has no boxes, but a mask or a label"));
 }
 
 TEST_CASE("what lies in the padding takes no object's place") {

@@ -3,11 +3,13 @@
 // scores cost.
 #pragma once
 
+#include <type_traits>
 #include <vector>
 
 #include <ocellus/losses/reduction.hpp>
 #include <ocellus/losses/terms.hpp>
 #include <ocellus/vision/boxes.hpp>
+#include <ocellus/vision/object_box.hpp>
 
 namespace ocellus {
 
@@ -21,6 +23,22 @@ struct DetectionTarget {
 // −1 where a picture has fewer. Throws UsageError for lists that differ in length, boxes that are not finite or
 // reversed and negative labels, naming picture and object.
 Tensor detection_targets(const std::vector<DetectionTarget>& targets, Index at_least = 0);
+// Of the objects of each picture, as a Batch holds them; of crowds and difficult ones there is nothing to be learned. A
+// template, so that lists in braces are DetectionTargets.
+template <class Object>
+  requires std::is_same_v<Object, ObjectBox>
+Tensor detection_targets(const std::vector<std::vector<Object>>& objects, Index at_least = 0) {
+  std::vector<DetectionTarget> targets;
+  for (const std::vector<ObjectBox>& of_picture : objects) {
+    DetectionTarget& target = targets.emplace_back();
+    for (const ObjectBox& o : of_picture) {
+      if (o.crowd || o.difficult) continue;
+      target.boxes.push_back(o.box);
+      target.labels.push_back(o.label);
+    }
+  }
+  return detection_targets(targets, at_least);
+}
 
 // Maps (N, H, W, C) of any number of strides → (N, Σ H W, C), in their order, rows of a map one after another.
 template <class T>

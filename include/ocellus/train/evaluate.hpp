@@ -5,7 +5,6 @@
 
 #include <ocellus/core/function.hpp>
 #include <ocellus/data/dataset.hpp>
-#include <ocellus/data/detection_set.hpp>
 #include <ocellus/metrics/confusion_matrix.hpp>
 #include <ocellus/metrics/detection.hpp>
 #include <ocellus/models/detection.hpp>
@@ -51,8 +50,8 @@ using DetectorForward = Function<BoxCandidates(const Tensor&)>;
 
 // Boxes are judged in pixels of the data's pictures; crowds and difficult objects count as neither found nor missed.
 // Candidates of which nothing lies in the picture are left out before suppression; the reference keeps them as boxes
-// without area.
-DetectionMetric evaluate_detector(const DetectorForward& forward, const DetectionSet& dataset, Index classes,
+// without area. Throws UsageError for samples with a mask or a label.
+DetectionMetric evaluate_detector(const DetectorForward& forward, const Dataset& dataset, Index classes,
                                   const DetectionEvaluateOptions& options = {});
 
 // What a guess without looking reaches: at each place of the picture the class that is most frequent there in `train`,
@@ -139,13 +138,15 @@ OCELLUS_FN ClassificationScore evaluate_classifier(const Forward& forward, const
   return score;
 }
 
-OCELLUS_FN DetectionMetric evaluate_detector(const DetectorForward& forward, const DetectionSet& dataset, Index classes,
+OCELLUS_FN DetectionMetric evaluate_detector(const DetectorForward& forward, const Dataset& dataset, Index classes,
                                              const DetectionEvaluateOptions& options) {
   const NoGrad no_grad;
   const Evaluation evaluation;
   DetectionMetric metric(classes);
   for (Index i = 0; i < dataset.size(); ++i) {
     const Sample sample = dataset.get(i);
+    if (!sample.mask.empty() || sample.label >= 0)
+      throw UsageError("evaluate_detector: " + dataset.name(i) + " has no boxes, but a mask or a label");
     const Letterbox placement = placement_of(options.preprocess, sample.image.size());
     const BoxCandidates candidates = forward(to_tensor(sample.image, options.preprocess, options.channels));
     std::vector<TrueObject> truth;

@@ -376,16 +376,10 @@ class Run {
 
   // (N, M, 5). M grows in steps, so that the shape of a step seldom changes; rows without an object cost nothing.
   Tensor targets_of(const Batch& batch) {
-    std::vector<DetectionTarget> targets;
     for (const std::vector<ObjectBox>& boxes : batch.boxes) {
-      DetectionTarget& target = targets.emplace_back();
-      for (const ObjectBox& o : boxes) {
-        target.boxes.push_back(o.box);
-        target.labels.push_back(o.label);
-      }
       while (static_cast<Index>(boxes.size()) > most_objects_) most_objects_ *= 2;
     }
-    return detection_targets(targets, most_objects_);
+    return detection_targets(batch.boxes, most_objects_);
   }
 
   LossTerms losses(const Tensor& images, const BasicTensor<std::int64_t>& labels) const {
