@@ -97,6 +97,17 @@ TEST_CASE("box_loss equals the reference") {
   }
 }
 
+TEST_CASE("the loss of no boxes is 0") {
+  for (const Reduction reduction : {Reduction::mean, Reduction::sum}) {
+    Tensor none({0, 4});
+    none.requires_grad();
+    const Tensor loss = box_loss(none, Tensor({0, 4}), {.reduction = reduction});
+    CHECK(loss.item() == 0);
+    backward(loss);
+    CHECK(none.grad().shape() == Shape{0, 4});
+  }
+}
+
 TEST_CASE("box_loss gradients") {
   // ciou is left to the next case: α is a constant of its gradient, not of its value.
   for (const Overlap kind : {Overlap::iou, Overlap::giou, Overlap::diou}) {
@@ -396,6 +407,10 @@ TEST_CASE("detection loss: nothing to find, and what does not fit") {
   CHECK(message_of([] {
           detection_targets({{{{0, 0, 1, 1}}, {-1}}});
         }) == "detection_targets: picture 0, object 0 has label -1");
+  CHECK(message_of([] {
+          detection_targets({{{{0, 0, 1, 1}}, {16777217}}});
+        }) == "detection_targets: picture 0, object 0 has label 16777217");
+  CHECK(detection_targets({{{{0, 0, 1, 1}}, {16777216}}})[0] == 16777216);
   const std::vector<std::vector<ObjectBox>> objects = {
       {{.box = {1, 2, 3, 4}, .label = 7}, {.box = {0, 0, 9, 9}, .crowd = true}, {.box = {5, 6, 7, 8}, .label = 2}},
       {{.box = {0, 0, 1, 1}, .difficult = true}}};

@@ -23,6 +23,8 @@ BasicTensor<T> binary_cross_entropy_with_logits(const BasicTensor<T>& logits, co
 #if defined(OCELLUS_OP_STRUCTS)
 #include <cmath>
 
+#include <ocellus/losses/dual.hpp>
+
 namespace ocellus::op {
 
 // l = w ((1 − t) x + (1 + (q − 1) t) s), s = log(1 + e⁻ˣ), q the positive weight
@@ -44,7 +46,7 @@ struct BinaryCrossEntropy {
   void forward(const Run& r) const {
     const Operands<T> o(r);
     reduce_loss<T>(reduction, o.n, scale(o.n), r.out[0], [&](Index i) {
-      return o.w(i) * ((1 - o.t[i]) * o.x[i] + (1 + (o.q(i) - 1) * o.t[i]) * softplus_of_minus(o.x[i]));
+      return o.w(i) * ((1 - o.t[i]) * o.x[i] + (1 + (o.q(i) - 1) * o.t[i]) * softplus(-o.x[i]));
     });
   }
 
@@ -59,7 +61,7 @@ struct BinaryCrossEntropy {
         const T d = reduction == Reduction::none ? dy[i] * o.w(i) : dy[0] * s * o.w(i);
         // σ(x) − 1 = −1 / (1 + eˣ)
         if (dx) dx[i] = d * ((1 - o.t[i]) - (1 + (o.q(i) - 1) * o.t[i]) / (1 + std::exp(o.x[i])));
-        if (dt) dt[i] = d * ((o.q(i) - 1) * softplus_of_minus(o.x[i]) - o.x[i]);
+        if (dt) dt[i] = d * ((o.q(i) - 1) * softplus(-o.x[i]) - o.x[i]);
       }
     });
   }
@@ -91,10 +93,6 @@ struct BinaryCrossEntropy {
     return true;
   }
   double scale(Index n) const { return reduction == Reduction::mean ? 1 / static_cast<double>(n) : 1.0; }
-  template <class T>
-  static T softplus_of_minus(T x) {  // log(1 + e⁻ˣ) without overflow
-    return std::log1p(std::exp(-std::abs(x))) + (x < 0 ? -x : T(0));
-  }
 };
 
 }  // namespace ocellus::op

@@ -9,7 +9,7 @@ namespace ocellus {
 struct BoxLossOptions {
   Overlap kind = Overlap::ciou;
   double epsilon = 1e-7;                  // of the overlap
-  Reduction reduction = Reduction::mean;  // mean: divided by the number of boxes
+  Reduction reduction = Reduction::mean;  // mean: divided by the number of boxes; 0 for none
 };
 
 // Edges (..., 4) and (..., 4) → () or, without reduction, (...). In ciou the weight α of the proportions is a constant
@@ -78,7 +78,7 @@ struct BoxLoss {
   }
 
  private:
-  double scale(Index n) const { return reduction == Reduction::mean ? 1 / static_cast<double>(n) : 1.0; }
+  double scale(Index n) const { return reduction == Reduction::mean && n > 0 ? 1 / static_cast<double>(n) : 1.0; }
 };
 
 }  // namespace ocellus::op

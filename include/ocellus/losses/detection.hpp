@@ -21,7 +21,7 @@ struct DetectionTarget {
 
 // Targets of a batch as one tensor (N, M, 5): label and edges, M the largest number of objects (or `at_least`), label
 // −1 where a picture has fewer. Throws UsageError for lists that differ in length, boxes that are not finite or
-// reversed and negative labels, naming picture and object.
+// reversed, negative labels and those that a float does not hold exactly (above 2²⁴), naming picture and object.
 Tensor detection_targets(const std::vector<DetectionTarget>& targets, Index at_least = 0);
 // Of the objects of each picture, as a Batch holds them; of crowds and difficult ones there is nothing to be learned. A
 // template, so that lists in braces are DetectionTargets.
@@ -411,11 +411,6 @@ struct DetectionTerms {
     const T distance[4] = {cx - target.x1, cy - target.y1, target.x2 - cx, target.y2 - cy};
     for (int side = 0; side < 4; ++side) edge[side] = std::clamp(distance[side], T(0), far);
   }
-
-  template <class T>
-  static T softplus(T x) {
-    return std::log1p(std::exp(-std::abs(x))) + (x > 0 ? x : T(0));
-  }
 };
 
 }  // namespace ocellus::op
@@ -447,7 +442,8 @@ OCELLUS_FN Tensor detection_targets(const std::vector<DetectionTarget>& targets,
       if (m >= t.boxes.size()) continue;
       const Box& b = t.boxes[m];
       if (!in_order(b)) refuse(", object " + std::to_string(m) + " has a box that is not finite or reversed");
-      if (t.labels[m] < 0) refuse(", object " + std::to_string(m) + " has label " + std::to_string(t.labels[m]));
+      const bool exact = t.labels[m] >= 0 && t.labels[m] <= Index{1} << 24;
+      if (!exact) refuse(", object " + std::to_string(m) + " has label " + std::to_string(t.labels[m]));
       to[0] = static_cast<float>(t.labels[m]);
       to[1] = b.x1, to[2] = b.y1, to[3] = b.x2, to[4] = b.y2;
     }

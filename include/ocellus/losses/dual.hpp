@@ -4,8 +4,16 @@
 
 #include <cmath>
 #include <cstddef>
+#include <type_traits>
 
 namespace ocellus {
+
+// log(1 + eˣ) without overflow.
+template <class T>
+  requires std::is_floating_point_v<T>
+T softplus(T x) {
+  return std::log1p(std::exp(-std::abs(x))) + (x > T(0) ? x : T(0));
+}
 
 template <class T, std::size_t N>
 struct Dual {
@@ -45,15 +53,12 @@ struct Dual {
   }
   friend Dual without_gradient(const Dual& a) { return Dual(a.value); }
 
-  // 1 / (1 + e⁻ˣ), and log(1 + eˣ) without overflow.
+  // 1 / (1 + e⁻ˣ)
   friend Dual sigmoid(const Dual& a) {
     const T s = T(1) / (T(1) + std::exp(-a.value));
     return chain(s, a, s * (T(1) - s));
   }
-  friend Dual softplus(const Dual& a) {
-    const T x = a.value;
-    return chain(std::log1p(std::exp(-std::abs(x))) + (x > T(0) ? x : T(0)), a, T(1) / (T(1) + std::exp(-x)));
-  }
+  friend Dual softplus(const Dual& a) { return chain(softplus(a.value), a, T(1) / (T(1) + std::exp(-a.value))); }
 };
 
 }  // namespace ocellus

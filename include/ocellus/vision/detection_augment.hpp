@@ -196,12 +196,6 @@ OCELLUS_FN Movement random_movement(const DetectionAugmentation& o, Size2 canvas
   return {after(move, after(slant, after(turn, after(perspective, centre)))), scale};
 }
 
-// Cut off at the edges of a picture.
-OCELLUS_FN Box clipped(const Box& box, Size2 size) {
-  const auto inside = [](float v, Index most) { return std::clamp(v, 0.0f, static_cast<float>(most)); };
-  return {inside(box.x1, size.w), inside(box.y1, size.h), inside(box.x2, size.w), inside(box.y2, size.h)};
-}
-
 // The smallest upright box around the four corners of another; empty (reversed) where the mapping folds the plane.
 OCELLUS_FN Box mapped(const Box& box, const Mapping& m) {
   double x1 = 1e30, y1 = 1e30, x2 = -1e30, y2 = -1e30;
@@ -265,7 +259,7 @@ OCELLUS_FN BoxedImage place_pictures(std::span<const BoxedImage> pictures, const
       const auto on_canvas = [&](float v, double begin) {
         return static_cast<float>(static_cast<double>(v) * fit + begin);
       };
-      const Box there = clipped({on_canvas(object.box.x1, tile.left), on_canvas(object.box.y1, tile.top),
+      const Box there = clipped(Box{on_canvas(object.box.x1, tile.left), on_canvas(object.box.y1, tile.top),
                                  on_canvas(object.box.x2, tile.left), on_canvas(object.box.y2, tile.top)},
                                 canvas);
       const Box moved = clipped(mapped(there, movement.mapping), size);
