@@ -353,3 +353,34 @@ TEST_CASE("blood cells: every box of a real set but the two without area") {
   CHECK(contains(left_out[0] + left_out[1], "BloodImage_00338.xml: object"));
   CHECK(contains(left_out[0] + left_out[1], "BloodImage_00343.xml: object"));
 }
+
+TEST_CASE("YOLO's text labels: numbers become those of the model's classes by the names in classes.txt") {
+  Folder folder;
+  folder.text("set/classes.txt", "red\nwhite\n");
+  folder.picture("set/images/train/a.png");
+  folder.text("set/labels/train/a.txt", "0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n");
+  const auto labels = [&](const std::vector<std::string>& classes) {
+    const auto set = open_detection(folder / "set", "train", {.classes = classes});
+    if (!classes.empty()) CHECK(set->classes() == classes);
+    return std::vector<Index>{set->picture(0).boxes.at(0).label, set->picture(0).boxes.at(1).label};
+  };
+  CHECK(labels({}) == std::vector<Index>{0, 1});
+  CHECK(labels({"red", "white"}) == std::vector<Index>{0, 1});
+  CHECK(labels({"red", "white", "blue"}) == std::vector<Index>{0, 1});
+  CHECK(labels({"white", "red"}) == std::vector<Index>{1, 0});
+  CHECK(labels({"white", "blue", "red"}) == std::vector<Index>{2, 0});
+  CHECK(labels({"red", "white", "red"}) == std::vector<Index>{0, 1});
+  for (const auto& [classes, expected] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"white", "Red"},
+            "set/classes.txt: its names \"red\", \"white\" say what the numbers of the data mean, the classes are "
+            "\"white\", \"Red\" (a model's labels or --classes): \"red\" is none of them"},
+           {{"red"}, "\"white\" is none of them"},
+           {{"white", "red", "red"}, "\"red\" stands in one of the lists twice"}}) {
+    CHECK(contains(error_of([&] { labels(classes); }), expected));
+  }
+  folder.text("set/classes.txt", "red\nred\n");
+  CHECK(contains(error_of([&] { labels({"white", "red"}); }), "\"red\" stands in one of the lists twice"));
+  // A number that the file does not name means nothing, however many classes the model has.
+  folder.text("set/classes.txt", "red\n");
+  CHECK(contains(error_of([&] { labels({"red", "white"}); }), "line 2: the class is 1; there are 1 classes"));
+}

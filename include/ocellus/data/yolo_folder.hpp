@@ -11,7 +11,7 @@
 namespace ocellus {
 
 // Reads the header of every picture for its size. Throws FileError for a line that is none of the two, a class that
-// does not exist, and shares that are no shares; UsageError if neither the caller nor classes.txt in `root` names the
+// does not exist, shares that are no shares, and names in classes.txt that are none of `options.classes`; UsageError if neither the caller nor classes.txt in `root` names the
 // classes.
 DetectionData read_yolo_folder(const std::string& root, const std::string& images, const std::string& labels,
                                const DatasetOptions& options = {});
@@ -50,8 +50,8 @@ OCELLUS_FN YoloPlace find_yolo_folder(const std::string& folder, const std::stri
   return {};
 }
 
-OCELLUS_FN void add_yolo_object(DetectionData& data, const std::string& line, const std::string& file,
-                                std::size_t number) {
+OCELLUS_FN void add_yolo_object(DetectionData& data, const ClassNumbers& numbers, const std::string& line,
+                                const std::string& file, std::size_t number) {
   const std::string where = "line " + std::to_string(number);
   std::vector<double> values;
   for (std::size_t at = line.find_first_not_of(" \t"); at != std::string::npos;) {
@@ -64,10 +64,10 @@ OCELLUS_FN void add_yolo_object(DetectionData& data, const std::string& line, co
     throw FileError(file, where + ": expected \"class x y width height\" or the corners of a polygon, got " +
                               std::to_string(values.size()) + " numbers");
   }
-  const auto classes = static_cast<double>(data.classes.size());
+  const auto classes = static_cast<double>(numbers.class_of.size());
   if (!(values[0] >= 0 && values[0] < classes) || values[0] != static_cast<double>(static_cast<Index>(values[0]))) {
     throw FileError(file, where + ": the class is " + line.substr(0, line.find_first_of(" \t")) + "; there are " +
-                              std::to_string(data.classes.size()) + " classes, from 0 on");
+                              std::to_string(numbers.class_of.size()) + " classes, from 0 on");
   }
   for (std::size_t i = 1; i < values.size(); ++i) {
     constexpr double slack = 0.01;  // of tools that round to a pixel
@@ -77,7 +77,7 @@ OCELLUS_FN void add_yolo_object(DetectionData& data, const std::string& line, co
     }
   }
   ObjectBox object;
-  object.label = static_cast<Index>(values[0]);
+  object.label = numbers.class_of[static_cast<std::size_t>(values[0])];
   double edges[4] = {values[1] - values[3] / 2, values[2] - values[4] / 2, values[1] + values[3] / 2,
                      values[2] + values[4] / 2};
   if (polygon) {
@@ -100,7 +100,8 @@ OCELLUS_FN void add_yolo_object(DetectionData& data, const std::string& line, co
 OCELLUS_FN DetectionData read_yolo_folder(const std::string& root, const std::string& images, const std::string& labels,
                                           const DatasetOptions& options) {
   DetectionData data;
-  data.classes = options.classes.empty() ? data_detail::class_file(root) : options.classes;
+  const data_detail::ClassNumbers numbers = data_detail::class_numbers(root, {.classes = options.classes});
+  data.classes = numbers.names;
   if (data.classes.empty()) {
     throw UsageError(
         root +
@@ -115,7 +116,7 @@ OCELLUS_FN DetectionData read_yolo_folder(const std::string& root, const std::st
     if (!is_file(file)) continue;
     const std::vector<std::string> lines = data_detail::lines_of(file);
     for (std::size_t i = 0; i < lines.size(); ++i) {
-      if (!lines[i].empty()) data_detail::add_yolo_object(data, lines[i], file, i + 1);
+      if (!lines[i].empty()) data_detail::add_yolo_object(data, numbers, lines[i], file, i + 1);
     }
   }
   if (data.pictures.empty()) throw FileError(images, "there are no pictures (.jpg, .jpeg, .png, .bmp)");
