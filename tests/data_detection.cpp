@@ -384,3 +384,12 @@ TEST_CASE("YOLO's text labels: numbers become those of the model's classes by th
   folder.text("set/classes.txt", "red\n");
   CHECK(contains(error_of([&] { labels({"red", "white"}); }), "line 2: the class is 1; there are 1 classes"));
 }
+
+TEST_CASE("COCO: two categories of one name are refused, with given classes, too") {
+  const std::string twice = R"([{"id": 30, "name": "cat"}, {"id": 4, "name": "cat"}])";
+  const std::string text = coco("[]", "[" + image + "]", twice);
+  for (const std::vector<std::string>& classes : {std::vector<std::string>{}, {"cat"}, {"dog", "cat", "cat"}}) {
+    CHECK(contains(error_of([&] { parse_coco(text, "x.json", "p", {.classes = classes}, false); }),
+                   "categories: two categories are called \"cat\""));
+  }
+}

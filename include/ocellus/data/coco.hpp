@@ -75,20 +75,22 @@ OCELLUS_FN DetectionData coco_data(const Json& file, const std::string& source, 
   }
   if (named.empty()) categories.fail("there are no categories");
   std::sort(named.begin(), named.end());
-  CocoIds class_ids;  // to the class
   data.classes = options.classes;
+  if (data.classes.empty()) {
+    for (const auto& [id, name] : named) data.classes.push_back(name);
+  }
   data.category_ids.assign(data.classes.size(), -1);
+  std::unordered_map<std::string, std::size_t> classes;
+  for (std::size_t i = 0; i < data.classes.size(); ++i) classes.emplace(data.classes[i], i);
+  CocoIds class_ids;                                  // to the class
+  std::vector<bool> met(data.classes.size(), false);  // classes
   for (const auto& [id, name] : named) {
-    Index number = class_of(data, name);
-    if (options.classes.empty()) {
-      if (number >= 0) categories.fail("two categories are called \"" + name + "\"");
-      number = static_cast<Index>(data.classes.size());
-      data.classes.push_back(name);
-      data.category_ids.push_back(id);
-    }
-    if (number < 0) categories.fail("the category \"" + name + "\" is no class of the model");
-    data.category_ids[static_cast<std::size_t>(number)] = id;
-    class_ids.emplace(id, static_cast<std::size_t>(number));
+    const auto place = classes.find(name);
+    if (place == classes.end()) categories.fail("the category " + io_detail::shown(name) + " is no class of the model");
+    if (met[place->second]) categories.fail("two categories are called " + io_detail::shown(name));
+    met[place->second] = true;
+    data.category_ids[place->second] = id;
+    class_ids.emplace(id, place->second);
   }
 
   CocoIds image_ids;
