@@ -393,3 +393,29 @@ TEST_CASE("COCO: two categories of one name are refused, with given classes, too
                    "categories: two categories are called \"cat\""));
   }
 }
+
+TEST_CASE("YOLO's text labels: label files without a picture are reported, subfolders of pictures named") {
+  Folder folder;
+  folder.text("set/classes.txt", "red\n");
+  folder.picture("set/images/train/a.png");
+  folder.picture("set/images/train/b.png");
+  folder.text("set/labels/train/a.txt", "0 0.5 0.5 0.5 0.5\n");
+  folder.text("set/labels/train/classes.txt", "red\n");
+  folder.text("set/labels/train/notes.json", "{}");
+  const Listening listening;
+  open_detection(folder / "set", "train");
+  CHECK(warnings().empty());
+  folder.text("set/labels/train/B.txt", "0 0.5 0.5 0.5 0.5\n");
+  folder.text("set/labels/train/c.txt", "");
+  const auto set = open_detection(folder / "set", "train");
+  CHECK(set->picture(1).boxes.empty());
+  REQUIRE(warnings().size() == 1);
+  CHECK_MESSAGE(contains(warnings()[0], "set/labels/train: label files without a picture"), warnings()[0]);
+  CHECK_MESSAGE(contains(warnings()[0], "are ignored: 2, the first: B.txt"), warnings()[0]);
+
+  for (const char* name : {"a.png", "b.png"}) fs::remove(folder / ("set/images/train/" + std::string(name)));
+  CHECK(error_of([&] { open_detection(folder / "set", "train"); })
+            .ends_with("set/images/train: there are no pictures (.jpg, .jpeg, .png, .bmp)"));
+  folder.picture("set/images/train/more/a.png");
+  CHECK(error_of([&] { open_detection(folder / "set", "train"); }).ends_with(".bmp); subfolders are not read"));
+}
