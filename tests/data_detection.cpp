@@ -294,6 +294,8 @@ TEST_CASE("Pascal VOC: names, difficult objects, suffixes, what is refused") {
            {voc(good, "<size><width>1e9</width><height>30</height></size>"), "the width must be from 1 to"},
            {voc("<object><name>dog</name></object>"), "<object> has no <bndbox>"},
            {voc(voc_object("", {"1", "2", "3", "4"})), "an object has no name"},
+           {voc(voc_object("dog", {"1", "2", "3", "4"}, "yes")), "<difficult>: expected 0 or 1, got \"yes\""},
+           {voc(voc_object("dog", {"1", "2", "3", "4"}, "")), "<difficult>: expected 0 or 1, got \"\""},
            {voc(voc_object("dog", {"nan", "2", "3", "4"})), "<xmin>: expected a number, got \"nan\""},
            {voc(voc_object("dog", {"1", "", "3", "4"})), "<ymin>: expected a number, got \"\""},
            {voc(voc_object("dog", {"1", "2", "1e8", "4"})), "has an edge that is no number of pixels"},
@@ -418,4 +420,19 @@ TEST_CASE("YOLO's text labels: label files without a picture are reported, subfo
             .ends_with("set/images/train: there are no pictures (.jpg, .jpeg, .png, .bmp)"));
   folder.picture("set/images/train/more/a.png");
   CHECK(error_of([&] { open_detection(folder / "set", "train"); }).ends_with(".bmp); subfolders are not read"));
+}
+
+TEST_CASE("Pascal VOC: spaces around <difficult>, none at all, texts in CDATA and around comments") {
+  Folder folder;
+  folder.picture("JPEGImages/a.png");
+  folder.text("ImageSets/Main/train.txt", "a\n");
+  folder.text("Annotations/a.xml", voc(voc_object(" <![CDATA[cat & <dog>]]> ", {"1", "<!-- one -->1", "9", "9"}, " 1\n") +
+                                       voc_object("b<!-- -->ir<![CDATA[d]]>s", {"1", "1", "9", "9"}, "\t0 ") +
+                                       "<object><name>ant</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"
+                                       "<ymax>9</ymax></bndbox></object>"));
+  const auto set = open_detection(folder / "", "train", {.voc = read_voc});
+  CHECK(set->classes() == std::vector<std::string>{"ant", "birds", "cat & <dog>"});
+  const std::vector<ObjectBox>& boxes = set->picture(0).boxes;
+  REQUIRE(boxes.size() == 3);
+  CHECK((boxes[0].difficult && !boxes[1].difficult && !boxes[2].difficult));
 }

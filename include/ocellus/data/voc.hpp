@@ -8,7 +8,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <set>
 #include <string>
 #include <string_view>
@@ -23,6 +22,7 @@
 #include <ocellus/data/folder.hpp>
 #include <ocellus/io/file.hpp>
 #include <ocellus/io/folder.hpp>
+#include <ocellus/io/json.hpp>
 #include <ocellus/io/limits.hpp>
 
 namespace ocellus {
@@ -46,7 +46,7 @@ inline VocAnnotation parse_voc(const Bytes& text, const std::string& file, const
   }
   pugi::xml_document document;
   const pugi::xml_parse_result parsed =
-      document.load_buffer(text.data(), text.size(), pugi::parse_minimal | pugi::parse_escapes);
+      document.load_buffer(text.data(), text.size(), pugi::parse_minimal | pugi::parse_escapes | pugi::parse_cdata);
   if (!parsed) throw FileError(file, std::string("not valid XML: ") + parsed.description(), parsed.offset);
   const pugi::xml_node root = document.child("annotation");
   if (!root) throw FileError(file, "is no annotation of Pascal VOC: there is no <annotation>");
@@ -57,7 +57,8 @@ inline VocAnnotation parse_voc(const Bytes& text, const std::string& file, const
   const auto text_of = [&](const pugi::xml_node& parent, const char* name) {
     const pugi::xml_node node = parent.child(name);
     if (!node) fail(parent, std::string("<") + parent.name() + "> has no <" + name + ">");
-    std::string value = node.child_value();
+    std::string value;  // in pieces, where there is CDATA or a comment
+    for (const pugi::xml_node& piece : node.children()) value += piece.value();
     const std::size_t begin = value.find_first_not_of(" \t\r\n");
     if (begin == std::string::npos) return std::string();
     return value.substr(begin, value.find_last_not_of(" \t\r\n") + 1 - begin);
@@ -80,7 +81,12 @@ inline VocAnnotation parse_voc(const Bytes& text, const std::string& file, const
   for (const pugi::xml_node& object : root.children("object")) {
     VocObject& made = annotation.objects.emplace_back();
     made.name = text_of(object, "name");
-    made.difficult = std::strcmp(object.child_value("difficult"), "1") == 0;
+    if (object.child("difficult")) {
+      const std::string difficult = text_of(object, "difficult");
+      made.difficult = difficult == "1";
+      if (!made.difficult && difficult != "0")
+        fail(object, "<difficult>: expected 0 or 1, got " + io_detail::shown(difficult));
+    }
     if (made.name.empty()) fail(object, "an object has no name");
     const pugi::xml_node box = object.child("bndbox");
     if (!box) fail(object, "<object> has no <bndbox>");
