@@ -279,7 +279,7 @@ TEST_CASE("Pascal VOC: names, difficult objects, suffixes, what is refused") {
   CHECK(set->picture(1).boxes.at(0).difficult);
   REQUIRE(set->data().left_out.size() == 1);
   CHECK(contains(set->data().left_out[0],
-                 "a.xml: object 2 (cat): the box (5.000000, 5.000000, 5.000000, 9.000000) has no area"));
+                 "a.xml: object 2 (\"cat\"): the box (5.000000, 5.000000, 5.000000, 9.000000) has no area"));
   CHECK(set->get(0).image.size() == Size2(30, 40));
   CHECK(contains(error_of([&] { open_detection(folder.path(), "train"); }), "link ocellus::voc"));
 
@@ -300,7 +300,7 @@ TEST_CASE("Pascal VOC: names, difficult objects, suffixes, what is refused") {
            {voc(voc_object("dog", {"1", "", "3", "4"})), "<ymin>: expected a number, got \"\""},
            {voc(voc_object("dog", {"1", "2", "1e8", "4"})), "has an edge that is no number of pixels"},
            {voc(voc_object("dog", {"9", "2", "3", "4"})),
-            "object 1 (dog): the box (9.000000, 2.000000, 3.000000, 4.000000) is reversed"},
+            "object 1 (\"dog\"): the box (9.000000, 2.000000, 3.000000, 4.000000) is reversed"},
            {voc(voc_object("dog", {"1", "2", "3", "4"}), "<size><width>41</width><height>30</height></size>"),
             "has (height, width)"},
            {voc(std::string(std::size_t{5} << 20, ' ')), "(Limits::xml_bytes)"},
@@ -315,7 +315,7 @@ TEST_CASE("Pascal VOC: names, difficult objects, suffixes, what is refused") {
   folder.text("set/Annotations/a.xml", voc(deep + good));
   CHECK(open_detection(folder.path(), "train", options)->picture(0).boxes.size() == 1);
   CHECK(contains(error_of([&] { open_detection(folder.path(), "train", {.classes = {"cat"}, .voc = read_voc}); }),
-                 "object 1 (dog) is no class of the model"));
+                 "object 1 (\"dog\") is no class of the model"));
   folder.text("set/ImageSets/Main/train.txt", "../../a\n");
   CHECK(contains(error_of([&] { open_detection(folder.path(), "train", options); }),
                  "train.txt: line 1: \"../../a.xml\" leaves the folder"));
@@ -435,4 +435,28 @@ TEST_CASE("Pascal VOC: spaces around <difficult>, none at all, texts in CDATA an
   const std::vector<ObjectBox>& boxes = set->picture(0).boxes;
   REQUIRE(boxes.size() == 3);
   CHECK((boxes[0].difficult && !boxes[1].difficult && !boxes[2].difficult));
+}
+
+TEST_CASE("names with NUL, line ends or broken UTF-8 are shown escaped and whole") {
+  Folder folder;
+  const std::string nul = R"({"id": 7, "file_name": "a.png\u0000", "width": 40, "height": 30})";
+  CHECK(contains(error_of([&] { parse_coco(coco("[]", "[" + nul + "]"), "x.json", folder / "", {}); }),
+                 "x.json: images[0].file_name: \"a.png\\u0000\" contains a NUL character"));
+  const std::string deep = std::string(200, 'd') + "/a.png";
+  const std::string line_end = R"({"id": 7, "file_name": ")" + deep + R"(\n", "width": 40, "height": 30})";
+  CHECK(contains(error_of([&] { parse_coco(coco("[]", "[" + line_end + "]"), "x.json", folder / "", {}); }),
+                 "\"" + deep + "\\n\" is no file"));
+  const std::string cat = R"([{"id": 1, "name": "c\u0000t"}])";
+  CHECK(contains(error_of([&] { parse_coco(coco("[]", "[" + image + "]", cat), "x", "p", {.classes = {"a"}}, false); }),
+                 "the category \"c\\u0000t\" is no class of the model"));
+  const auto yolo = [&](const std::string& number) {
+    folder.text("yolo/classes.txt", "red\n");
+    folder.picture("yolo/images/train/a.png");
+    folder.text("yolo/labels/train/a.txt", number + " 0.5 0.5 0.5 0.5\n");
+    return error_of([&] { open_detection(folder / "yolo", "train"); });
+  };
+  CHECK(contains(yolo(std::string("0\0", 2)), "line 1: expected a number, got \"0\\u0000\""));
+  CHECK(contains(yolo("\xff"), "line 1: expected a number, got \"\xef\xbf\xbd\""));
+  // Cut between characters.
+  CHECK(contains(yolo(std::string(59, 'x') + "\xc3\xa4\xc3\xa4"), "got \"" + std::string(59, 'x') + "\"..."));
 }

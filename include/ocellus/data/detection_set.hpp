@@ -66,6 +66,7 @@ double number_of(const std::string& text, const std::string& file, const std::st
 
 #include <ocellus/core/error.hpp>
 #include <ocellus/core/log.hpp>
+#include <ocellus/io/json.hpp>
 #include <ocellus/vision/image_file.hpp>
 
 namespace ocellus {
@@ -113,7 +114,7 @@ OCELLUS_FN double number_of(const std::string& text, const std::string& file, co
   char* end = nullptr;
   const double value = plain ? std::strtod(text.c_str(), &end) : 0.0;
   if (!plain || *end != '\0' || !std::isfinite(value)) {
-    throw FileError(file, where + ": expected a number, got \"" + text.substr(0, 40) + "\"");
+    throw FileError(file, where + ": expected a number, got " + io_detail::shown(text));
   }
   return value;
 }

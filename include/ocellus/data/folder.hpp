@@ -150,7 +150,9 @@ OCELLUS_FN ClassNumbers class_numbers(const std::string& root, const DatasetOpti
 
 OCELLUS_FN std::string path_inside(const std::string& root, const std::string& relative, const std::string& list,
                                    const std::string& where) {
-  const auto refuse = [&](const std::string& why) { throw FileError(list, where + ": \"" + relative + "\" " + why); };
+  const auto refuse = [&](const std::string& why) {
+    throw FileError(list, where + ": " + io_detail::shown(relative, 400) + " " + why);
+  };
   if (relative.find('\0') != std::string::npos) refuse("contains a NUL character");
   if (relative.starts_with('/')) refuse("is an absolute path; paths are relative to the folder of the list");
   const std::string base = resolved_path(root), path = root + "/" + relative;

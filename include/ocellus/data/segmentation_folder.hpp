@@ -83,8 +83,8 @@ OCELLUS_FN SegmentationFolder::SegmentationFolder(const std::string& root, const
     if (line.empty()) continue;
     const std::size_t end = line.find_first_of(" \t"), next = line.find_first_not_of(" \t", end);
     if (end == std::string::npos || end == 0 || line.find_first_of(" \t", next) != std::string::npos) {
-      throw FileError(list,
-                      "line " + std::to_string(i + 1) + ": expected \"image label\", two paths; got \"" + line + "\"");
+      throw FileError(list, "line " + std::to_string(i + 1) + ": expected \"image label\", two paths; got " +
+                                io_detail::shown(line, 400));
     }
     pairs_.push_back({data_detail::path_inside(root, line.substr(0, end), list, i + 1),
                       data_detail::path_inside(root, line.substr(next), list, i + 1)});

@@ -133,7 +133,7 @@ inline DetectionData read_voc(const std::string& root, const std::string& split,
       ObjectBox object;
       object.label = data_detail::class_of(data, given.name);
       object.difficult = given.difficult;
-      const std::string where = "object " + std::to_string(o + 1) + " (" + given.name + ")";
+      const std::string where = "object " + std::to_string(o + 1) + " (" + io_detail::shown(given.name) + ")";
       if (object.label < 0) throw FileError(file, where + " is no class of the model");
       data_detail::add_object(data, object, given.edges, file, where);
     }
