@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include <ocellus/core/log.hpp>
@@ -163,6 +164,10 @@ TEST_CASE("COCO: what is refused") {
        "there is no category with the id 5"},
       {coco(R"([{"id": 1, "image_id": "7", "category_id": 5, "bbox": [1, 2, 3, 4]}])"),
        "annotations[0].image_id: expected an integer"},
+      {coco(R"([{"id": 60.0, "image_id": 7, "category_id": 5, "bbox": [1, 2, 3, 4]}])"),
+       "annotations[0].id: expected an integer, got 60.0"},
+      {coco("[" + annotation("1", box, R"(, "iscrowd": "1")") + "]"), "annotations[0].iscrowd: expected an integer"},
+      {coco("[" + annotation("1", box, R"(, "area": null)") + "]"), "annotations[0].area: expected a number"},
       {coco(R"([{"id": 1, "image_id": 7, "category_id": 30}])"), "the key \"bbox\" is missing"},
       {coco("[" + annotation("1", "[1, 2, 3]") + "]"), "annotations[0].bbox: must be [x, y, width, height]"},
       {coco("[" + annotation("1", "[1, 2, -3, 4]") + "]"), "annotations[0].bbox: has a negative width or height"},
@@ -459,4 +464,20 @@ TEST_CASE("names with NUL, line ends or broken UTF-8 are shown escaped and whole
   CHECK(contains(yolo("\xff"), "line 1: expected a number, got \"\xef\xbf\xbd\""));
   // Cut between characters.
   CHECK(contains(yolo(std::string(59, 'x') + "\xc3\xa4\xc3\xa4"), "got \"" + std::string(59, 'x') + "\"..."));
+}
+
+TEST_CASE("COCO: crowds as numbers and as words, an area of 0 kept") {
+  for (const auto& [more, crowd, area] : std::vector<std::tuple<std::string, bool, float>>{
+           {"", false, 12.0f},
+           {R"(, "iscrowd": true, "area": 0)", true, 0.0f},
+           {R"(, "iscrowd": false, "area": 7)", false, 7.0f},
+           {R"(, "iscrowd": 1, "area": 0.0)", true, 0.0f},
+           {R"(, "iscrowd": 0)", false, 12.0f}}) {
+    CAPTURE(more);
+    const DetectionData data =
+        parse_coco(coco("[" + annotation("1", "[1, 2, 3, 4]", more) + "]"), "x.json", "pictures", {}, false);
+    const ObjectBox& object = data.pictures.at(0).boxes.at(0);
+    CHECK(object.crowd == crowd);
+    CHECK(object.area == area);
+  }
 }

@@ -1,5 +1,6 @@
 // COCO's object annotations (cocodataset.org, "Data format"): one JSON file with `images`, `categories` and
-// `annotations`. Classes are the categories in the order of their ids.
+// `annotations`. Classes are the categories in the order of their ids. Boxes and areas are read, masks (`segmentation`)
+// are not.
 #pragma once
 
 #include <cstdint>
@@ -118,10 +119,16 @@ OCELLUS_FN DetectionData coco_data(const Json& file, const std::string& source, 
     ObjectBox object;
     const std::size_t picture = coco_reference(annotation, "image_id", image_ids, "image");
     object.label = static_cast<Index>(coco_reference(annotation, "category_id", class_ids, "category"));
-    object.crowd = annotation.get<int>("iscrowd", 0) != 0;
-    const auto area = annotation.get<double>("area", 0.0);
-    if (!(area >= 0 && area <= 1e12)) annotation.at("area").fail("is no number of pixels");
-    object.area = static_cast<float>(area);
+    if (annotation.has("iscrowd")) {
+      const Json crowd = annotation.at("iscrowd");
+      object.crowd = crowd.is_boolean() ? crowd.get<bool>() : crowd.get<int>() != 0;
+    }
+    object.area = -1;  // unknown
+    if (annotation.has("area")) {
+      const auto area = annotation.get<double>("area");
+      if (!(area >= 0 && area <= 1e12)) annotation.at("area").fail("is no number of pixels");
+      object.area = static_cast<float>(area);
+    }
     objects[picture].emplace_back(object, i);
   }
   // In the order of the pictures, so that what is left out is reported in it, too.
@@ -134,7 +141,7 @@ OCELLUS_FN DetectionData coco_data(const Json& file, const std::string& source, 
       if (given.size() != 4) box.fail("must be [x, y, width, height]");
       if (given[2] < 0 || given[3] < 0) box.fail("has a negative width or height");
       const double edges[4] = {given[0], given[1], given[0] + given[2], given[1] + given[3]};
-      add_object(data, object, edges, source, box.path());
+      add_object(data, object, edges, source, box.path(), object.area);
     }
   }
   if (data.pictures.empty()) images.fail("there are no images");

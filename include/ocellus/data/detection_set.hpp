@@ -47,10 +47,10 @@ class DetectionSet : public Dataset {
 
 namespace data_detail {
 
-// Adds an object to the last picture by the rules above; `object.box` is not looked at, an area of 0 becomes the
-// box's. `where` names the object in `file`.
+// Adds an object to the last picture by the rules above; its box and its area are not looked at. `where` names the
+// object in `file`; `area` is that of its mask in pixels, and the box's is taken where it is below 0.
 void add_object(DetectionData& data, ObjectBox object, const double (&edges)[4], const std::string& file,
-                const std::string& where);
+                const std::string& where, float area = -1);
 // The class of this name; -1 if there is none.
 Index class_of(const DetectionData& data, const std::string& name);
 // A decimal number that fills the text. Throws FileError at `where` of `file`.
@@ -73,7 +73,7 @@ namespace ocellus {
 namespace data_detail {
 
 OCELLUS_FN void add_object(DetectionData& data, ObjectBox object, const double (&edges)[4], const std::string& file,
-                           const std::string& where) {
+                           const std::string& where, float area) {
   constexpr double largest = 1e7;  // far beyond any picture, and exact in single precision to within a pixel
   AnnotatedPicture& picture = data.pictures.back();
   const auto text = [&] {
@@ -92,14 +92,14 @@ OCELLUS_FN void add_object(DetectionData& data, ObjectBox object, const double (
   const auto width = static_cast<double>(picture.size.w), height = static_cast<double>(picture.size.h);
   const auto inside = [](double edge, double side) { return static_cast<float>(std::clamp(edge, 0.0, side)); };
   object.box = {inside(edges[0], width), inside(edges[1], height), inside(edges[2], width), inside(edges[3], height)};
-  const float area = (object.box.x2 - object.box.x1) * (object.box.y2 - object.box.y1);
-  if (!(area > 0)) {
+  const float box_area = (object.box.x2 - object.box.x1) * (object.box.y2 - object.box.y1);
+  if (!(box_area > 0)) {
     const bool empty = edges[2] == edges[0] || edges[3] == edges[1];
     data.left_out.push_back(file + ": " + where + ": the box " + text() +
                             (empty ? " has no area" : " lies outside of the picture of " + picture.size.str()));
     return;
   }
-  if (object.area == 0) object.area = area;
+  object.area = area < 0 ? box_area : area;
   picture.boxes.push_back(object);
 }
 

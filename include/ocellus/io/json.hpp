@@ -599,6 +599,9 @@ OCELLUS_COLD OCELLUS_FN void Json::expected(const std::string& what) const {
     given = io_detail::shown(document_->characters(document_->nodes[node_].span));
   } else if (!is_array() && !is_object()) {
     given = JsonWriter().value(*this).str();
+    // What makes 60.0 none; an integer that is too large, and -0, are numbers, too, but were written without it.
+    const bool whole = kind() == Kind::number && given.find_first_of(".e-") == std::string::npos;
+    if (whole && document_->nodes[node_].number < 0x1p53) given += ".0";
   }
   fail("expected " + what + ", got " + given);
 }
