@@ -307,7 +307,10 @@ TEST_CASE("Pascal VOC: names, difficult objects, suffixes, what is refused") {
            {voc(voc_object("dog", {"9", "2", "3", "4"})),
             "object 1 (\"dog\"): the box (9.000000, 2.000000, 3.000000, 4.000000) is reversed"},
            {voc(voc_object("dog", {"1", "2", "3", "4"}), "<size><width>41</width><height>30</height></size>"),
-            "has (height, width)"},
+            "a.png: has (height, width) (30, 40), its annotation says (30, 41); give the picture that was annotated"},
+           {voc(voc_object("dog", {"1", "2", "3", "4"}), "<size><width>30</width><height>40</height></size>"),
+            "a.png: has (height, width) (30, 40), its annotation says (40, 30): width and height of the annotation are "
+            "swapped, or it was made before the picture was turned upright by its EXIF orientation"},
            {voc(std::string(std::size_t{5} << 20, ' ')), "(Limits::xml_bytes)"},
            {"<annotation>" + std::string(1 << 20, '<'), "not valid XML"}}) {
     CAPTURE(text.substr(0, 200));

@@ -132,9 +132,12 @@ OCELLUS_FN Sample DetectionSet::get(Index i) const {
   const AnnotatedPicture& p = picture(i);
   Sample sample{read_image(p.path).to_rgb()};
   sample.boxes = p.boxes;
-  if (!(sample.image.size() == p.size)) {
-    throw FileError(p.path,
-                    "has (height, width) " + sample.image.size().str() + ", its annotation says " + p.size.str());
+  if (const Size2 size = sample.image.size(); !(size == p.size)) {
+    const bool turned = size == Size2(p.size.w, p.size.h);
+    throw FileError(p.path, "has (height, width) " + size.str() + ", its annotation says " + p.size.str() +
+                                (turned ? ": width and height of the annotation are swapped, or it was made before the "
+                                          "picture was turned upright by its EXIF orientation; correct either"
+                                        : "; give the picture that was annotated, boxes are in its pixels"));
   }
   return sample;
 }
