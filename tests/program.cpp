@@ -672,7 +672,7 @@ TEST_CASE("data that cannot be used") {
       {detect + "nowhere", "nowhere: is no folder"},
       {detect + "sides", "sides: no data for detection"},
       {detect + "third_class", "third_class/labels/train/1.txt: line 1: the class is 2; there are 2 classes"},
-      {detect + "pixels", "pixels/labels/train/1.txt: line 1: 20.000000 is no share of the picture"},
+      {detect + "pixels", "pixels/labels/train/1.txt: line 1: 20 is no share of the picture"},
       {detect + "short", "short/labels/train/1.txt: line 1: expected"},
       {" --task detect --model segmenter --data boxes", "segmenter is a segformer model for the task 'segment'"},
       {" --task segment --model detector --data scenes", "detector is a yolov8 model for the task 'detect'"},

@@ -53,6 +53,8 @@ void add_object(DetectionData& data, ObjectBox object, const double (&edges)[4],
                 const std::string& where, float area = -1);
 // The class of this name; -1 if there is none.
 Index class_of(const DetectionData& data, const std::string& name);
+// A number as errors show it: at most seven digits, which is what a box keeps.
+std::string shown_number(double number);
 // A decimal number that fills the text. Throws FileError at `where` of `file`.
 double number_of(const std::string& text, const std::string& file, const std::string& where);
 
@@ -62,6 +64,7 @@ double number_of(const std::string& text, const std::string& file, const std::st
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_DATA)
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 
 #include <ocellus/core/error.hpp>
@@ -78,7 +81,7 @@ OCELLUS_FN void add_object(DetectionData& data, ObjectBox object, const double (
   AnnotatedPicture& picture = data.pictures.back();
   const auto text = [&] {
     std::string all = "(";
-    for (const double edge : edges) all += (all.size() > 1 ? ", " : "") + std::to_string(edge);
+    for (const double edge : edges) all += (all.size() > 1 ? ", " : "") + shown_number(edge);
     return all + ")";
   };
   for (const double edge : edges) {
@@ -106,6 +109,12 @@ OCELLUS_FN void add_object(DetectionData& data, ObjectBox object, const double (
 OCELLUS_FN Index class_of(const DetectionData& data, const std::string& name) {
   const auto found = std::find(data.classes.begin(), data.classes.end(), name);
   return found == data.classes.end() ? -1 : found - data.classes.begin();
+}
+
+OCELLUS_COLD OCELLUS_FN std::string shown_number(double number) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.7g", number);
+  return text;
 }
 
 OCELLUS_FN double number_of(const std::string& text, const std::string& file, const std::string& where) {

@@ -73,7 +73,7 @@ OCELLUS_FN void add_yolo_object(DetectionData& data, const ClassNumbers& numbers
   for (std::size_t i = 1; i < values.size(); ++i) {
     constexpr double slack = 0.01;  // of tools that round to a pixel
     if (!(values[i] >= -slack && values[i] <= 1 + slack)) {
-      throw FileError(file, where + ": " + std::to_string(values[i]) +
+      throw FileError(file, where + ": " + shown_number(values[i]) +
                                 " is no share of the picture, from 0 to 1; were these pixels?");
     }
   }
