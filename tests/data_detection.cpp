@@ -484,3 +484,20 @@ TEST_CASE("COCO: crowds as numbers and as words, an area of 0 kept") {
     CHECK(object.area == area);
   }
 }
+
+TEST_CASE("Pascal VOC: suffixes of pictures, a missing one is named with its folder") {
+  for (const char* suffix : {".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG", ".BMP"}) {
+    CAPTURE(suffix);
+    const Folder folder;
+    folder.picture("JPEGImages/a" + std::string(suffix));
+    folder.picture("JPEGImages/ab.png", {3, 3});
+    folder.text("ImageSets/Main/train.txt", "a\n");
+    folder.text("Annotations/a.xml", voc(voc_object("cat", {"1", "1", "9", "9"})));
+    const auto set = open_detection(folder.path(), "train", {.voc = read_voc});
+    CHECK(set->name(0).ends_with(std::string("JPEGImages/a") + suffix));
+    fs::remove(set->name(0));
+    CHECK(contains(error_of([&] { open_detection(folder.path(), "train", {.voc = read_voc}); }),
+                   "train.txt: line 1: there is no picture \"a\" in " + folder.path() +
+                       "/JPEGImages (.jpg, .jpeg, .png, .bmp, or these in capitals)"));
+  }
+}

@@ -102,7 +102,8 @@ inline VocAnnotation parse_voc(const Bytes& text, const std::string& file, const
 // and from 0 by most tools that write the format). Class names come from `options`, classes.txt or all annotations in
 // sorted order. Throws FileError.
 inline DetectionData read_voc(const std::string& root, const std::string& split, const DatasetOptions& options) {
-  const std::string list = root + "/ImageSets/Main/" + split + ".txt", folder = root + "/Annotations";
+  const std::string list = root + "/ImageSets/Main/" + split + ".txt", folder = root + "/Annotations",
+                    pictures = root + "/JPEGImages";
   const auto read = [](const std::string& file) { return data_detail::parse_voc(read_file(file), file); };
   DetectionData data;
   data.classes = options.classes.empty() ? data_detail::class_file(root) : options.classes;
@@ -122,12 +123,15 @@ inline DetectionData read_voc(const std::string& root, const std::string& split,
     const data_detail::VocAnnotation annotation = read(file);
     AnnotatedPicture& picture = data.pictures.emplace_back();
     picture.size = annotation.size;
-    std::string picture_name = name + ".jpg";
-    for (const char* suffix : {".jpeg", ".png", ".bmp", ".JPG"}) {
-      if (!is_file(root + "/JPEGImages/" + picture_name) && is_file(root + "/JPEGImages/" + name + suffix))
-        picture_name = name + suffix;
+    std::string picture_name;
+    for (const char* suffix : {".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG", ".BMP"}) {
+      if (picture_name.empty() && is_file(pictures + "/" + name + suffix)) picture_name = name + suffix;
     }
-    picture.path = data_detail::path_inside(root + "/JPEGImages", picture_name, list, i + 1);
+    if (picture_name.empty()) {
+      throw FileError(list, "line " + std::to_string(i + 1) + ": there is no picture " + io_detail::shown(name, 400) +
+                                " in " + pictures + " (.jpg, .jpeg, .png, .bmp, or these in capitals)");
+    }
+    picture.path = data_detail::path_inside(pictures, picture_name, list, i + 1);
     for (std::size_t o = 0; o < annotation.objects.size(); ++o) {
       const data_detail::VocObject& given = annotation.objects[o];
       ObjectBox object;
