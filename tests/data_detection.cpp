@@ -501,3 +501,11 @@ TEST_CASE("Pascal VOC: suffixes of pictures, a missing one is named with its fol
                        "/JPEGImages (.jpg, .jpeg, .png, .bmp, or these in capitals)"));
   }
 }
+
+TEST_CASE("boxes of one's own: what is not named is empty") {
+  const DetectionSet set({.pictures = {{.path = "a.png", .size = {30, 40}}}, .classes = {"cat"}});
+  CHECK(set.size() == 1);
+  CHECK(set.picture(0).boxes.empty());
+  CHECK(set.picture(0).id == -1);
+  CHECK((set.data().category_ids.empty() && set.data().left_out.empty()));
+}

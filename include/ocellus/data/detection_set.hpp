@@ -13,17 +13,17 @@
 namespace ocellus {
 
 struct AnnotatedPicture {
-  std::string path;
-  Size2 size;  // pixels
-  std::vector<ObjectBox> boxes;
+  std::string path = {};
+  Size2 size = {};  // pixels
+  std::vector<ObjectBox> boxes = {};
   std::int64_t id = -1;  // COCO: the number by which results name it
 };
 
 struct DetectionData {
-  std::vector<AnnotatedPicture> pictures;
-  std::vector<std::string> classes;
-  std::vector<std::int64_t> category_ids;  // COCO: by class, the number by which results name it
-  std::vector<std::string> left_out;       // boxes that were, a line each: file, object and reason
+  std::vector<AnnotatedPicture> pictures = {};
+  std::vector<std::string> classes = {};
+  std::vector<std::int64_t> category_ids = {};  // COCO: by class, the number by which results name it
+  std::vector<std::string> left_out = {};       // boxes that were, a line each: file, object and reason
 };
 
 class DetectionSet : public Dataset {
