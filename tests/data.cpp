@@ -115,6 +115,38 @@ TEST_CASE("segmentation folder: list, classes, ignored id, only subfolder") {
   CHECK(*data->get(1).mask.at(0, 0) == 9);
 }
 
+TEST_CASE("segmentation folder: values become those of the model's classes by the names in classes.txt") {
+  const Folder folder;
+  folder.picture("1.png", {2, 3}, 3, 10);
+  folder.picture("mask.png", {2, 3}, 1, 1);
+  folder.picture("void.png", {2, 3}, 1, 2);
+  folder.write("train.txt", "1.png mask.png\n1.png void.png\n");
+  folder.write("classes.txt", "sky\nroad\nvoid\n");
+  const auto values = [&](const std::vector<std::string>& classes, Index ignored) {
+    const auto data = open_segmentation(folder.str(), "train", {.classes = classes, .ignore_index = ignored});
+    CHECK(data->classes() == classes);
+    CHECK(data->ignore_index() == ignored);
+    const Image mask = data->get(0).mask;
+    CHECK(*mask.at(0, 0) == *mask.at(1, 2));
+    return std::vector<int>{*mask.at(1, 2), *data->get(1).mask.at(1, 2)};
+  };
+  CHECK(values({"sky", "road", "void"}, -1) == std::vector<int>{1, 2});
+  CHECK(values({"road", "void", "sky"}, -1) == std::vector<int>{0, 1});
+  CHECK(values({"road", "sky"}, 2) == std::vector<int>{0, 2});  // what is ignored needs no class
+  CHECK(values({"sky", "void", "car", "road"}, 2) == std::vector<int>{3, 2});
+  CHECK(contains(error_of([&] { values({"road", "sky"}, 255); }), "classes.txt: its names \"sky\", \"road\", \"void\""));
+  CHECK(contains(error_of([&] { values({"car", "sky", "road"}, 2); }),
+                 "\"road\" would get the value 2 in the masks, which is the ignored one"));
+  std::vector<std::string> many(300);
+  for (std::size_t i = 0; i < many.size(); ++i) many[i] = std::to_string(i);
+  many[1] = "sky", many[2] = "void", many[299] = "road";
+  CHECK(contains(error_of([&] { values(many, -1); }), "\"road\" would get the value 299 in the masks, which hold 8 bits"));
+  many[299] = "ways";
+  const std::string long_list = error_of([&] { values(many, -1); });
+  CHECK_MESSAGE(contains(long_list, "\"sky\", \"void\", \"3\""), long_list);
+  CHECK_MESSAGE(contains(long_list, "\"11\", … (300) (a model's labels"), long_list);
+}
+
 TEST_CASE("segmentation folder: errors name the line, the file and the pixel") {
   const Folder folder;
   folder.picture("1.png", {4, 5}, 3, 10);
@@ -160,6 +192,17 @@ TEST_CASE("IDX folder") {
   CHECK(contains(error_of([&] { open_classification(folder.str(), "other"); }), "has the splits train and test"));
   CHECK(contains(error_of([&] { open_classification(folder.str(), "test", {.classes = {"a", "b"}}); }),
                  "a label is 4; there are 2 classes"));
+  folder.write("classes.txt", "zero\none\ntwo\nthree\nfour\n");
+  CHECK(open_classification(folder.str(), "test")->get(0).label == 4);
+  const auto turned = open_classification(folder.str(), "test", {.classes = {"four", "three", "two", "one", "zero"}});
+  CHECK(turned->get(0).label == 0);
+  CHECK(turned->get(1).label == 3);
+  CHECK(contains(error_of([&] { open_classification(folder.str(), "test", {.classes = {"0", "1", "2", "3", "4"}}); }),
+                 "classes.txt: its names \"zero\", \"one\""));
+  folder.write("classes.txt", "zero\none\n");
+  CHECK(contains(error_of([&] { open_classification(folder.str(), "test", {.classes = {"zero", "one", "a", "b", "c"}}); }),
+                 "a label is 4; there are 2 classes"));
+  fs::remove(folder / "classes.txt");
   folder.write("t10k-labels-idx1-ubyte", big_endian({0x801, 1}) + std::string("\4", 1));
   CHECK(contains(error_of([&] { open_classification(folder.str(), "test"); }), "1 labels for 2 pictures"));
 }

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include <ocellus/core/log.hpp>
@@ -111,12 +112,12 @@ TEST_CASE("COCO: classes by the order of ids, boxes clipped, crowds and areas ke
   CHECK(set->picture(1).boxes.empty());
   REQUIRE(set->data().left_out.size() == 2);
   CHECK(contains(set->data().left_out[0],
-                 "annotations[2].bbox: the box (1.000000, 1.000000, 1.000000, 5.000000) has no area"));
+                 "annotations[2].bbox: the box (1, 1, 1, 5) has no area"));
   CHECK(contains(
       set->data().left_out[1],
-      "annotations[3].bbox: the box (41.000000, 1.000000, 46.000000, 6.000000) lies outside of the picture of"));
+      "annotations[3].bbox: the box (41, 1, 46, 6) lies outside of the picture of"));
   REQUIRE(warnings().size() == 1);
-  CHECK(contains(warnings()[0], "2 boxes without area"));
+  CHECK(contains(warnings()[0], "were left out: 2, the first: "));
   const Sample sample = set->get(1);
   CHECK(sample.image.size() == Size2(8, 9));
   CHECK(set->get(0).boxes.size() == 3);
@@ -163,12 +164,16 @@ TEST_CASE("COCO: what is refused") {
        "there is no category with the id 5"},
       {coco(R"([{"id": 1, "image_id": "7", "category_id": 5, "bbox": [1, 2, 3, 4]}])"),
        "annotations[0].image_id: expected an integer"},
+      {coco(R"([{"id": 60.0, "image_id": 7, "category_id": 5, "bbox": [1, 2, 3, 4]}])"),
+       "annotations[0].id: expected an integer, got 60.0"},
+      {coco("[" + annotation("1", box, R"(, "iscrowd": "1")") + "]"), "annotations[0].iscrowd: expected an integer"},
+      {coco("[" + annotation("1", box, R"(, "area": null)") + "]"), "annotations[0].area: expected a number"},
       {coco(R"([{"id": 1, "image_id": 7, "category_id": 30}])"), "the key \"bbox\" is missing"},
       {coco("[" + annotation("1", "[1, 2, 3]") + "]"), "annotations[0].bbox: must be [x, y, width, height]"},
       {coco("[" + annotation("1", "[1, 2, -3, 4]") + "]"), "annotations[0].bbox: has a negative width or height"},
       {coco("[" + annotation("1", "[1, 2, 3, -1e-9]") + "]"), "has a negative width or height"},
-      {coco("[" + annotation("1", "[1e300, 2, 3, 4]") + "]"), "annotations[0].bbox: the box"},
-      {coco("[" + annotation("1", "[1e300, 2, 3, 4]") + "]"), "has an edge that is no number of pixels"},
+      {coco("[" + annotation("1", "[1e300, 2, 3, 4]") + "]"), "annotations[0].bbox: the box (1e+300, 2, 1e+300, 6) has an edge that is no number"},
+      {coco("[" + annotation("1", "[1, 2, 1e8, 4.25]") + "]"), "the box (1, 2, 1e+08, 6.25) has an edge"},
       {coco("[" + annotation("1", "[NaN, 2, 3, 4]") + "]"), "not valid JSON"},
       {coco("[" + annotation("1", "[1, 2, 3, 1e999]") + "]"), "not valid JSON"},
       {coco("[" + annotation("1", "[1, null, 3, 4]") + "]"), "annotations[0].bbox[1]: expected a number"},
@@ -245,8 +250,8 @@ TEST_CASE("YOLO's text labels: shares to pixels, polygons, pictures without a fi
              {"0 0.5 inf 0.1 0.1", "expected a number, got \"inf\""},
              {"0 0.5 1e999 0.1 0.1", "expected a number, got \"1e999\""},
              {"0 0.5 0x1 0.1 0.1", "expected a number, got \"0x1\""},
-             {"0 20 15 4 4", "20.000000 is no share of the picture"},
-             {"0 0.5 0.5 -0.2 0.1", "-0.200000 is no share"}}) {
+             {"0 20 15 4 4", "20 is no share of the picture"},
+             {"0 0.5 0.5 -0.2 0.1", "-0.2 is no share"}}) {
       CAPTURE(line);
       folder.text(labels + "a.txt", line);
       const std::string error = error_of([&] { open_detection(folder.path(), "train"); });
@@ -279,7 +284,7 @@ TEST_CASE("Pascal VOC: names, difficult objects, suffixes, what is refused") {
   CHECK(set->picture(1).boxes.at(0).difficult);
   REQUIRE(set->data().left_out.size() == 1);
   CHECK(contains(set->data().left_out[0],
-                 "a.xml: object 2 (cat): the box (5.000000, 5.000000, 5.000000, 9.000000) has no area"));
+                 "a.xml: object 2 (\"cat\"): the box (5, 5, 5, 9) has no area"));
   CHECK(set->get(0).image.size() == Size2(30, 40));
   CHECK(contains(error_of([&] { open_detection(folder.path(), "train"); }), "link ocellus::voc"));
 
@@ -294,13 +299,18 @@ TEST_CASE("Pascal VOC: names, difficult objects, suffixes, what is refused") {
            {voc(good, "<size><width>1e9</width><height>30</height></size>"), "the width must be from 1 to"},
            {voc("<object><name>dog</name></object>"), "<object> has no <bndbox>"},
            {voc(voc_object("", {"1", "2", "3", "4"})), "an object has no name"},
+           {voc(voc_object("dog", {"1", "2", "3", "4"}, "yes")), "<difficult>: expected 0 or 1, got \"yes\""},
+           {voc(voc_object("dog", {"1", "2", "3", "4"}, "")), "<difficult>: expected 0 or 1, got \"\""},
            {voc(voc_object("dog", {"nan", "2", "3", "4"})), "<xmin>: expected a number, got \"nan\""},
            {voc(voc_object("dog", {"1", "", "3", "4"})), "<ymin>: expected a number, got \"\""},
            {voc(voc_object("dog", {"1", "2", "1e8", "4"})), "has an edge that is no number of pixels"},
            {voc(voc_object("dog", {"9", "2", "3", "4"})),
-            "object 1 (dog): the box (9.000000, 2.000000, 3.000000, 4.000000) is reversed"},
+            "object 1 (\"dog\"): the box (9, 2, 3, 4) is reversed"},
            {voc(voc_object("dog", {"1", "2", "3", "4"}), "<size><width>41</width><height>30</height></size>"),
-            "has (height, width)"},
+            "a.png: has (height, width) (30, 40), its annotation says (30, 41); give the picture that was annotated"},
+           {voc(voc_object("dog", {"1", "2", "3", "4"}), "<size><width>30</width><height>40</height></size>"),
+            "a.png: has (height, width) (30, 40), its annotation says (40, 30): width and height of the annotation are "
+            "swapped, or it was made before the picture was turned upright by its EXIF orientation"},
            {voc(std::string(std::size_t{5} << 20, ' ')), "(Limits::xml_bytes)"},
            {"<annotation>" + std::string(1 << 20, '<'), "not valid XML"}}) {
     CAPTURE(text.substr(0, 200));
@@ -313,7 +323,7 @@ TEST_CASE("Pascal VOC: names, difficult objects, suffixes, what is refused") {
   folder.text("set/Annotations/a.xml", voc(deep + good));
   CHECK(open_detection(folder.path(), "train", options)->picture(0).boxes.size() == 1);
   CHECK(contains(error_of([&] { open_detection(folder.path(), "train", {.classes = {"cat"}, .voc = read_voc}); }),
-                 "object 1 (dog) is no class of the model"));
+                 "object 1 (\"dog\") is no class of the model"));
   folder.text("set/ImageSets/Main/train.txt", "../../a\n");
   CHECK(contains(error_of([&] { open_detection(folder.path(), "train", options); }),
                  "train.txt: line 1: \"../../a.xml\" leaves the folder"));
@@ -352,4 +362,150 @@ TEST_CASE("blood cells: every box of a real set but the two without area") {
   REQUIRE(left_out.size() == 2);
   CHECK(contains(left_out[0] + left_out[1], "BloodImage_00338.xml: object"));
   CHECK(contains(left_out[0] + left_out[1], "BloodImage_00343.xml: object"));
+}
+
+TEST_CASE("YOLO's text labels: numbers become those of the model's classes by the names in classes.txt") {
+  Folder folder;
+  folder.text("set/classes.txt", "red\nwhite\n");
+  folder.picture("set/images/train/a.png");
+  folder.text("set/labels/train/a.txt", "0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n");
+  const auto labels = [&](const std::vector<std::string>& classes) {
+    const auto set = open_detection(folder / "set", "train", {.classes = classes});
+    if (!classes.empty()) CHECK(set->classes() == classes);
+    return std::vector<Index>{set->picture(0).boxes.at(0).label, set->picture(0).boxes.at(1).label};
+  };
+  CHECK(labels({}) == std::vector<Index>{0, 1});
+  CHECK(labels({"red", "white"}) == std::vector<Index>{0, 1});
+  CHECK(labels({"red", "white", "blue"}) == std::vector<Index>{0, 1});
+  CHECK(labels({"white", "red"}) == std::vector<Index>{1, 0});
+  CHECK(labels({"white", "blue", "red"}) == std::vector<Index>{2, 0});
+  CHECK(labels({"red", "white", "red"}) == std::vector<Index>{0, 1});
+  for (const auto& [classes, expected] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"white", "Red"},
+            "set/classes.txt: its names \"red\", \"white\" say what the numbers of the data mean, the classes are "
+            "\"white\", \"Red\" (a model's labels or --classes): \"red\" is none of them"},
+           {{"red"}, "\"white\" is none of them"},
+           {{"white", "red", "red"}, "\"red\" stands in one of the lists twice"}}) {
+    CHECK(contains(error_of([&] { labels(classes); }), expected));
+  }
+  folder.text("set/classes.txt", "red\nred\n");
+  CHECK(contains(error_of([&] { labels({"white", "red"}); }), "\"red\" stands in one of the lists twice"));
+  // A number that the file does not name means nothing, however many classes the model has.
+  folder.text("set/classes.txt", "red\n");
+  CHECK(contains(error_of([&] { labels({"red", "white"}); }), "line 2: the class is 1; there are 1 classes"));
+}
+
+TEST_CASE("COCO: two categories of one name are refused, with given classes, too") {
+  const std::string twice = R"([{"id": 30, "name": "cat"}, {"id": 4, "name": "cat"}])";
+  const std::string text = coco("[]", "[" + image + "]", twice);
+  for (const std::vector<std::string>& classes : {std::vector<std::string>{}, {"cat"}, {"dog", "cat", "cat"}}) {
+    CHECK(contains(error_of([&] { parse_coco(text, "x.json", "p", {.classes = classes}, false); }),
+                   "categories: two categories are called \"cat\""));
+  }
+}
+
+TEST_CASE("YOLO's text labels: label files without a picture are reported, subfolders of pictures named") {
+  Folder folder;
+  folder.text("set/classes.txt", "red\n");
+  folder.picture("set/images/train/a.png");
+  folder.picture("set/images/train/b.png");
+  folder.text("set/labels/train/a.txt", "0 0.5 0.5 0.5 0.5\n");
+  folder.text("set/labels/train/classes.txt", "red\n");
+  folder.text("set/labels/train/notes.json", "{}");
+  const Listening listening;
+  open_detection(folder / "set", "train");
+  CHECK(warnings().empty());
+  folder.text("set/labels/train/B.txt", "0 0.5 0.5 0.5 0.5\n");
+  folder.text("set/labels/train/c.txt", "");
+  const auto set = open_detection(folder / "set", "train");
+  CHECK(set->picture(1).boxes.empty());
+  REQUIRE(warnings().size() == 1);
+  CHECK_MESSAGE(contains(warnings()[0], "set/labels/train: label files without a picture"), warnings()[0]);
+  CHECK_MESSAGE(contains(warnings()[0], "are ignored: 2, the first: B.txt"), warnings()[0]);
+
+  for (const char* name : {"a.png", "b.png"}) fs::remove(folder / ("set/images/train/" + std::string(name)));
+  CHECK(error_of([&] { open_detection(folder / "set", "train"); })
+            .ends_with("set/images/train: there are no pictures (.jpg, .jpeg, .png, .bmp)"));
+  folder.picture("set/images/train/more/a.png");
+  CHECK(error_of([&] { open_detection(folder / "set", "train"); }).ends_with(".bmp); subfolders are not read"));
+}
+
+TEST_CASE("Pascal VOC: spaces around <difficult>, none at all, texts in CDATA and around comments") {
+  Folder folder;
+  folder.picture("JPEGImages/a.png");
+  folder.text("ImageSets/Main/train.txt", "a\n");
+  folder.text("Annotations/a.xml", voc(voc_object(" <![CDATA[cat & <dog>]]> ", {"1", "<!-- one -->1", "9", "9"}, " 1\n") +
+                                       voc_object("b<!-- -->ir<![CDATA[d]]>s", {"1", "1", "9", "9"}, "\t0 ") +
+                                       "<object><name>ant</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"
+                                       "<ymax>9</ymax></bndbox></object>"));
+  const auto set = open_detection(folder / "", "train", {.voc = read_voc});
+  CHECK(set->classes() == std::vector<std::string>{"ant", "birds", "cat & <dog>"});
+  const std::vector<ObjectBox>& boxes = set->picture(0).boxes;
+  REQUIRE(boxes.size() == 3);
+  CHECK((boxes[0].difficult && !boxes[1].difficult && !boxes[2].difficult));
+}
+
+TEST_CASE("names with NUL, line ends or broken UTF-8 are shown escaped and whole") {
+  Folder folder;
+  const std::string nul = R"({"id": 7, "file_name": "a.png\u0000", "width": 40, "height": 30})";
+  CHECK(contains(error_of([&] { parse_coco(coco("[]", "[" + nul + "]"), "x.json", folder / "", {}); }),
+                 "x.json: images[0].file_name: \"a.png\\u0000\" contains a NUL character"));
+  const std::string deep = std::string(200, 'd') + "/a.png";
+  const std::string line_end = R"({"id": 7, "file_name": ")" + deep + R"(\n", "width": 40, "height": 30})";
+  CHECK(contains(error_of([&] { parse_coco(coco("[]", "[" + line_end + "]"), "x.json", folder / "", {}); }),
+                 "\"" + deep + "\\n\" is no file"));
+  const std::string cat = R"([{"id": 1, "name": "c\u0000t"}])";
+  CHECK(contains(error_of([&] { parse_coco(coco("[]", "[" + image + "]", cat), "x", "p", {.classes = {"a"}}, false); }),
+                 "the category \"c\\u0000t\" is no class of the model"));
+  const auto yolo = [&](const std::string& number) {
+    folder.text("yolo/classes.txt", "red\n");
+    folder.picture("yolo/images/train/a.png");
+    folder.text("yolo/labels/train/a.txt", number + " 0.5 0.5 0.5 0.5\n");
+    return error_of([&] { open_detection(folder / "yolo", "train"); });
+  };
+  CHECK(contains(yolo(std::string("0\0", 2)), "line 1: expected a number, got \"0\\u0000\""));
+  CHECK(contains(yolo("\xff"), "line 1: expected a number, got \"\xef\xbf\xbd\""));
+  // Cut between characters.
+  CHECK(contains(yolo(std::string(59, 'x') + "\xc3\xa4\xc3\xa4"), "got \"" + std::string(59, 'x') + "\"..."));
+}
+
+TEST_CASE("COCO: crowds as numbers and as words, an area of 0 kept") {
+  for (const auto& [more, crowd, area] : std::vector<std::tuple<std::string, bool, float>>{
+           {"", false, 12.0f},
+           {R"(, "iscrowd": true, "area": 0)", true, 0.0f},
+           {R"(, "iscrowd": false, "area": 7)", false, 7.0f},
+           {R"(, "iscrowd": 1, "area": 0.0)", true, 0.0f},
+           {R"(, "iscrowd": 0)", false, 12.0f}}) {
+    CAPTURE(more);
+    const DetectionData data =
+        parse_coco(coco("[" + annotation("1", "[1, 2, 3, 4]", more) + "]"), "x.json", "pictures", {}, false);
+    const ObjectBox& object = data.pictures.at(0).boxes.at(0);
+    CHECK(object.crowd == crowd);
+    CHECK(object.area == area);
+  }
+}
+
+TEST_CASE("Pascal VOC: suffixes of pictures, a missing one is named with its folder") {
+  for (const char* suffix : {".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG", ".BMP"}) {
+    CAPTURE(suffix);
+    const Folder folder;
+    folder.picture("JPEGImages/a" + std::string(suffix));
+    folder.picture("JPEGImages/ab.png", {3, 3});
+    folder.text("ImageSets/Main/train.txt", "a\n");
+    folder.text("Annotations/a.xml", voc(voc_object("cat", {"1", "1", "9", "9"})));
+    const auto set = open_detection(folder.path(), "train", {.voc = read_voc});
+    CHECK(set->name(0).ends_with(std::string("JPEGImages/a") + suffix));
+    fs::remove(set->name(0));
+    CHECK(contains(error_of([&] { open_detection(folder.path(), "train", {.voc = read_voc}); }),
+                   "train.txt: line 1: there is no picture \"a\" in " + folder.path() +
+                       "/JPEGImages (.jpg, .jpeg, .png, .bmp, or these in capitals)"));
+  }
+}
+
+TEST_CASE("boxes of one's own: what is not named is empty") {
+  const DetectionSet set({.pictures = {{.path = "a.png", .size = {30, 40}}}, .classes = {"cat"}});
+  CHECK(set.size() == 1);
+  CHECK(set.picture(0).boxes.empty());
+  CHECK(set.picture(0).id == -1);
+  CHECK((set.data().category_ids.empty() && set.data().left_out.empty()));
 }

@@ -73,7 +73,8 @@ TEST_CASE("a wrong element is named with its path") {
        [](const Json& j) { j.get<std::uint32_t>("a"); }},
       {R"({"a": -1})", "a: expected an integer from 0", [](const Json& j) { j.get<std::size_t>("a"); }},
       {R"({"a": 3.9})", "a: expected an integer, got 3.9", [](const Json& j) { j.get<int>("a"); }},
-      {R"({"a": 3.0})", "a: expected an integer, got 3", [](const Json& j) { j.get<int>("a"); }},
+      {R"({"a": 3.0})", "a: expected an integer, got 3.0", [](const Json& j) { j.get<int>("a"); }},
+      {R"({"a": 3.5, "b": 1e300})", "b: expected an integer, got 1e+300", [](const Json& j) { j.get<int>("b"); }},
       {R"({"a": 3e2})", "a: expected an integer", [](const Json& j) { j.get<int>("a"); }},
       {R"({"a": -0})", "a: expected an integer, got -0", [](const Json& j) { j.get<int>("a"); }},
       {R"({"a": 18446744073709551616})", "a: expected an integer, got 18446744073709551616",
@@ -103,6 +104,7 @@ TEST_CASE("a wrong element is named with its path") {
     CAPTURE(error);
     CHECK((contains(error, row.expected) || contains(error, "got 1.8446744073709552e+19")));
   }
+  CHECK(file_error_of([] { parse(R"({"a": -0})").get<int>("a"); }).ends_with("got -0"));
   const std::string error = file_error_of([] { parse("[\"" + std::string(10000, 'x') + "\"]").at(0).get<int>(); });
   CHECK(error.size() < 200);
 }

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include <ocellus/io/crc32c.hpp>
@@ -234,6 +235,7 @@ TEST_CASE("ZIP64 sizes are read") {
                little(std::uint16_t{16}) + little(n) + little(n);
   part.size = UINT32_MAX;
   std::string file = zip({part});
+  file.replace(22, 4, little(static_cast<std::uint32_t>(n)));  // beside the data 32 bits are enough
   const std::size_t directory = file.find("PK\1\2");
   file.replace(directory + 20, 4, "\xff\xff\xff\xff");
   CHECK(same(read_npz(bytes_of(file), "x").at("a"), counting({{2, 3}, DType::f32}, 1)));
@@ -258,6 +260,46 @@ TEST_CASE("ZIP64 sizes are read") {
   std::string short_extra = file;
   short_extra.replace(file.find("PK\1\2") + 46 + 5 + 6 + 2, 2, little(std::uint16_t{8}));
   CHECK(contains(npz_error_of(short_extra), "ZIP64 field"));
+}
+
+TEST_CASE("the header beside an entry's data must say what the directory says, unless it says that sizes follow") {
+  const std::string content = small_npy();
+  for (const bool packed : {false, true}) {
+    const std::string good = zip({packed ? deflated("a.npy", content) : stored("a.npy", content)});
+    CHECK(npz_error_of(good) == "");
+    const std::string method = packed ? std::string("\0\0", 2) : std::string("\10\0", 2);
+    for (const auto& [at, bytes, expected] : std::vector<std::tuple<std::size_t, std::string, std::string>>{
+             {8, method, "another method of \"a.npy\""},
+             {14, "beef", "another CRC-32 of \"a.npy\""},
+             {18, little(std::uint32_t{7}), "another packed size of \"a.npy\""},
+             {18, little(UINT32_MAX), "another packed size of \"a.npy\""},
+             {22, little(std::uint32_t{7}), "another size of \"a.npy\""}}) {
+      CAPTURE(expected);
+      std::string file = good;
+      file.replace(at, bytes.size(), bytes);
+      CHECK(contains(npz_error_of(file), "x.npz (byte 0): the directory says " + expected));
+      file[6] = 8;
+      CHECK(contains(npz_error_of(file), at == 8 ? expected : ""));
+      CHECK((npz_error_of(file) == "") == (at != 8));
+    }
+    // ZIP64 beside the data, as NumPy writes it.
+    const std::uint64_t n = content.size(), stored_bytes = packed ? n + 5 : n;
+    const std::string extra = little(std::uint16_t{1}) + little(std::uint16_t{16}) + little(n) + little(stored_bytes);
+    const auto wide = [&](const std::string& field) {
+      std::string file = good;
+      file.replace(18, 8, std::string(8, '\xff'));
+      file.replace(28, 2, little(static_cast<std::uint16_t>(field.size())));
+      file.insert(35, field);
+      const std::size_t end = file.find("PK\5\6");
+      return file.replace(end + 16, 4, little(static_cast<std::uint32_t>(file.find("PK\1\2"))));
+    };
+    CHECK(npz_error_of(wide(extra)) == "");
+    std::string lie = extra;
+    lie[4] = static_cast<char>(lie[4] ^ 1);
+    CHECK(contains(npz_error_of(wide(lie)), "the directory says another size of \"a.npy\""));
+    CHECK(contains(npz_error_of(wide(extra.substr(0, 12))), "an extra field is longer than its place"));
+    CHECK(contains(npz_error_of(wide("")), "the directory says another packed size"));
+  }
 }
 
 TEST_CASE("every bad archive is refused with its reason") {

@@ -203,7 +203,8 @@ std::vector<BadFile> manifest() {
   rows.push_back(bad_pickle("a dictionary in itself", "}q\x01" + pickled("model") + "h\x01s", "nested too deep"));
 
   // Modules.
-  rows.push_back(bad_pickle("no module", global("os", "system") + ")\x81}b", "has no dictionary _parameters"));
+  rows.push_back(bad_pickle("no module", global("os", "system") + ")\x81}b",
+                            "the module, an object of \"os.system\", has no dictionary _parameters"));
   rows.push_back(bad_pickle("no state", global("os", "system") + ")\x81", "has no dictionary _parameters"));
   rows.push_back(bad_pickle("a child that is none", pickled_module("A", {}, {{"x", "K\x01"}}),
                             "has the child \"x\", which is the integer 1"));

@@ -690,7 +690,7 @@ TEST_CASE("data that cannot be used") {
       {detect + "nowhere", "nowhere: is no folder"},
       {detect + "sides", "sides: no data for detection"},
       {detect + "third_class", "third_class/labels/train/1.txt: line 1: the class is 2; there are 2 classes"},
-      {detect + "pixels", "pixels/labels/train/1.txt: line 1: 20.000000 is no share of the picture"},
+      {detect + "pixels", "pixels/labels/train/1.txt: line 1: 20 is no share of the picture"},
       {detect + "short", "short/labels/train/1.txt: line 1: expected"},
       {" --task detect --model segmenter --data boxes", "segmenter is a segformer model for the task 'segment'"},
       {" --task segment --model detector --data scenes", "detector is a yolov8 model for the task 'detect'"},
@@ -715,7 +715,10 @@ TEST_CASE("data that cannot be used") {
   expect(w,
          {train + classify + "sides --classes left,middle", "classifier: class 1 is 'right', --classes says 'middle'"});
   expect(w, {train + " --task segment --model segformer-b0 --data scenes --classes ground",
-             "has the class id 1; there are 1 classes"});
+             "scenes/classes.txt: its names \"ground\", \"rectangle\" say what the numbers of the data mean, the classes are \"ground\" (a "
+             "model's labels or --classes): \"rectangle\" is none of them"});
+  w.variant("boxes", "turned", "classes.txt", [](const std::string&) { return "right\nleft\n"; });
+  expect(w, {train + " --task detect --model yolov8n --data turned --classes left,middle", "\"right\" is none of them"});
   expect(w, {train + " --task classify --model lenet --data sides --classes left",
              "train/right: is no class of the model"});
   expect(w, {train + " --task classify --model lenet --data sides --size 10", "image_size must be at least 12"});

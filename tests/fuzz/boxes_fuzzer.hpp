@@ -13,7 +13,7 @@ inline void require_sound(const ocellus::DetectionData& data) {
     for (const ocellus::ObjectBox& object : picture.boxes) {
       const ocellus::Box& b = object.box;
       require(0 <= b.x1 && b.x1 < b.x2 && b.x2 <= width && 0 <= b.y1 && b.y1 < b.y2 && b.y2 <= height);
-      require(object.area > 0 && object.label >= 0 && object.label < static_cast<ocellus::Index>(data.classes.size()));
+      require(object.area >= 0 && object.label >= 0 && object.label < static_cast<ocellus::Index>(data.classes.size()));
     }
   }
 }

@@ -1,5 +1,6 @@
 // COCO's object annotations (cocodataset.org, "Data format"): one JSON file with `images`, `categories` and
-// `annotations`. Classes are the categories in the order of their ids.
+// `annotations`. Classes are the categories in the order of their ids. Boxes and areas are read, masks (`segmentation`)
+// are not.
 #pragma once
 
 #include <cstdint>
@@ -75,20 +76,22 @@ OCELLUS_FN DetectionData coco_data(const Json& file, const std::string& source, 
   }
   if (named.empty()) categories.fail("there are no categories");
   std::sort(named.begin(), named.end());
-  CocoIds class_ids;  // to the class
   data.classes = options.classes;
+  if (data.classes.empty()) {
+    for (const auto& [id, name] : named) data.classes.push_back(name);
+  }
   data.category_ids.assign(data.classes.size(), -1);
+  std::unordered_map<std::string, std::size_t> classes;
+  for (std::size_t i = 0; i < data.classes.size(); ++i) classes.emplace(data.classes[i], i);
+  CocoIds class_ids;                                  // to the class
+  std::vector<bool> met(data.classes.size(), false);  // classes
   for (const auto& [id, name] : named) {
-    Index number = class_of(data, name);
-    if (options.classes.empty()) {
-      if (number >= 0) categories.fail("two categories are called \"" + name + "\"");
-      number = static_cast<Index>(data.classes.size());
-      data.classes.push_back(name);
-      data.category_ids.push_back(id);
-    }
-    if (number < 0) categories.fail("the category \"" + name + "\" is no class of the model");
-    data.category_ids[static_cast<std::size_t>(number)] = id;
-    class_ids.emplace(id, static_cast<std::size_t>(number));
+    const auto place = classes.find(name);
+    if (place == classes.end()) categories.fail("the category " + io_detail::shown(name) + " is no class of the model");
+    if (met[place->second]) categories.fail("two categories are called " + io_detail::shown(name));
+    met[place->second] = true;
+    data.category_ids[place->second] = id;
+    class_ids.emplace(id, place->second);
   }
 
   CocoIds image_ids;
@@ -116,10 +119,16 @@ OCELLUS_FN DetectionData coco_data(const Json& file, const std::string& source, 
     ObjectBox object;
     const std::size_t picture = coco_reference(annotation, "image_id", image_ids, "image");
     object.label = static_cast<Index>(coco_reference(annotation, "category_id", class_ids, "category"));
-    object.crowd = annotation.get<int>("iscrowd", 0) != 0;
-    const auto area = annotation.get<double>("area", 0.0);
-    if (!(area >= 0 && area <= 1e12)) annotation.at("area").fail("is no number of pixels");
-    object.area = static_cast<float>(area);
+    if (annotation.has("iscrowd")) {
+      const Json crowd = annotation.at("iscrowd");
+      object.crowd = crowd.is_boolean() ? crowd.get<bool>() : crowd.get<int>() != 0;
+    }
+    object.area = -1;  // unknown
+    if (annotation.has("area")) {
+      const auto area = annotation.get<double>("area");
+      if (!(area >= 0 && area <= 1e12)) annotation.at("area").fail("is no number of pixels");
+      object.area = static_cast<float>(area);
+    }
     objects[picture].emplace_back(object, i);
   }
   // In the order of the pictures, so that what is left out is reported in it, too.
@@ -132,7 +141,7 @@ OCELLUS_FN DetectionData coco_data(const Json& file, const std::string& source, 
       if (given.size() != 4) box.fail("must be [x, y, width, height]");
       if (given[2] < 0 || given[3] < 0) box.fail("has a negative width or height");
       const double edges[4] = {given[0], given[1], given[0] + given[2], given[1] + given[3]};
-      add_object(data, object, edges, source, box.path());
+      add_object(data, object, edges, source, box.path(), object.area);
     }
   }
   if (data.pictures.empty()) images.fail("there are no images");

@@ -15,7 +15,8 @@ namespace ocellus {
 // Held in memory; pictures are grey views into it and live as long as the data set.
 class IdxFolder : public Dataset {
  public:
-  // Throws FileError; class names are the digits where nobody names them.
+  // Throws FileError; class names are the digits where nobody names them, and classes.txt is matched by name with
+  // `options.classes`.
   IdxFolder(const std::string& root, const std::string& split, const DatasetOptions& options = {});
   // The folder among `folder` and its only subfolder that holds IDX files; empty if neither does.
   static std::string find(const std::string& folder);
@@ -29,12 +30,14 @@ class IdxFolder : public Dataset {
   BasicTensor<std::uint8_t> images_;  // (N, H, W)
   BasicTensor<std::uint8_t> labels_;  // (N)
   std::vector<std::string> classes_;
+  std::vector<Index> class_of_;  // by label
 };
 
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_DATA)
 #include <algorithm>
+#include <utility>
 
 #include <ocellus/core/error.hpp>
 #include <ocellus/io/idx.hpp>
@@ -70,8 +73,7 @@ OCELLUS_FN std::string IdxFolder::find(const std::string& folder) {
   return {};
 }
 
-OCELLUS_FN IdxFolder::IdxFolder(const std::string& root, const std::string& split, const DatasetOptions& options)
-    : classes_(options.classes.empty() ? data_detail::class_file(root) : options.classes) {
+OCELLUS_FN IdxFolder::IdxFolder(const std::string& root, const std::string& split, const DatasetOptions& options) {
   if (split != "train" && split != "val" && split != "test") {
     throw UsageError(root + ": IDX data has the splits train and test (also called val); got \"" + split + "\"");
   }
@@ -87,20 +89,26 @@ OCELLUS_FN IdxFolder::IdxFolder(const std::string& root, const std::string& spli
     throw FileError(part + "labels-idx1-ubyte",
                     std::to_string(labels_.dim(0)) + " labels for " + std::to_string(images_.dim(0)) + " pictures");
   }
+  data_detail::ClassNumbers numbers = data_detail::class_numbers(root, {.classes = options.classes});
+  classes_ = std::move(numbers.names);
+  class_of_ = std::move(numbers.class_of);
   const Index largest = *std::max_element(labels_.begin(), labels_.end());
   if (classes_.empty()) {
-    for (Index c = 0; c <= largest; ++c) classes_.push_back(std::to_string(c));
+    for (Index c = 0; c <= largest; ++c) {
+      classes_.push_back(std::to_string(c));
+      class_of_.push_back(c);
+    }
   }
-  if (largest >= static_cast<Index>(classes_.size())) {
+  if (largest >= static_cast<Index>(class_of_.size())) {
     throw FileError(part + "labels-idx1-ubyte", "a label is " + std::to_string(largest) + "; there are " +
-                                                    std::to_string(classes_.size()) + " classes");
+                                                    std::to_string(class_of_.size()) + " classes");
   }
 }
 
 OCELLUS_FN Sample IdxFolder::get(Index i) const {
   if (i < 0 || i >= size()) throw UsageError("IdxFolder: there is no sample " + std::to_string(i));
   const Index h = images_.dim(1), w = images_.dim(2);
-  return {Image::view(images_.data() + i * h * w, w, h, w, PixelOrder::grey), {}, labels_[i]};
+  return {Image::view(images_.data() + i * h * w, w, h, w, PixelOrder::grey), {}, class_of_[labels_[i]]};
 }
 
 }  // namespace ocellus

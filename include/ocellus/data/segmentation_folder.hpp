@@ -12,7 +12,8 @@ namespace ocellus {
 
 class SegmentationFolder : public Dataset {
  public:
-  // `root` holds `<split>.txt`. Throws FileError for a malformed list, UsageError if nobody names the classes.
+  // `root` holds `<split>.txt`, and maybe classes.txt, which is matched by name with `options.classes`. Throws FileError
+  // for a malformed list and for names that do not match, UsageError if nobody names the classes.
   SegmentationFolder(const std::string& root, const std::string& split, const DatasetOptions& options = {});
   // The folder among `folder` and its only subfolder that holds the list; empty if neither does.
   static std::string find(const std::string& folder, const std::string& split);
@@ -32,13 +33,17 @@ class SegmentationFolder : public Dataset {
 
   std::vector<Pair> pairs_;
   std::vector<std::string> classes_;
+  std::vector<Index> class_of_;  // by the mask's value
   Index ignore_index_;
 };
 
 }  // namespace ocellus
 
 #if !defined(OCELLUS_SPLIT) || defined(OCELLUS_IMPL_DATA)
+#include <utility>
+
 #include <ocellus/core/error.hpp>
+#include <ocellus/io/json.hpp>
 #include <ocellus/vision/image_file.hpp>
 
 namespace ocellus {
@@ -52,12 +57,24 @@ OCELLUS_FN std::string SegmentationFolder::find(const std::string& folder, const
 
 OCELLUS_FN SegmentationFolder::SegmentationFolder(const std::string& root, const std::string& split,
                                                   const DatasetOptions& options)
-    : classes_(options.classes.empty() ? data_detail::class_file(root) : options.classes),
-      ignore_index_(options.ignore_index) {
+    : ignore_index_(options.ignore_index) {
+  data_detail::ClassNumbers numbers = data_detail::class_numbers(root, options);
+  classes_ = std::move(numbers.names);
+  class_of_ = std::move(numbers.class_of);
   if (classes_.empty()) {
     throw UsageError(
         root +
         ": the names of the classes are not known; give them (--classes a,b,c) or write them to classes.txt, one per line");
+  }
+  for (std::size_t value = 0; value < class_of_.size(); ++value) {
+    if (class_of_[value] == static_cast<Index>(value)) continue;
+    // A mask's values have eight bits, and one of them may be taken.
+    if (class_of_[value] > 255 || class_of_[value] == ignore_index_) {
+      throw FileError(root + "/classes.txt", io_detail::shown(classes_[static_cast<std::size_t>(class_of_[value])]) +
+                                                 " would get the value " + std::to_string(class_of_[value]) +
+                                                 " in the masks, which " +
+                                                 (class_of_[value] > 255 ? "hold 8 bits" : "is the ignored one"));
+    }
   }
   const std::string list = root + "/" + split + ".txt";
   const std::vector<std::string> lines = data_detail::lines_of(list);
@@ -66,8 +83,8 @@ OCELLUS_FN SegmentationFolder::SegmentationFolder(const std::string& root, const
     if (line.empty()) continue;
     const std::size_t end = line.find_first_of(" \t"), next = line.find_first_not_of(" \t", end);
     if (end == std::string::npos || end == 0 || line.find_first_of(" \t", next) != std::string::npos) {
-      throw FileError(list,
-                      "line " + std::to_string(i + 1) + ": expected \"image label\", two paths; got \"" + line + "\"");
+      throw FileError(list, "line " + std::to_string(i + 1) + ": expected \"image label\", two paths; got " +
+                                io_detail::shown(line, 400));
     }
     pairs_.push_back({data_detail::path_inside(root, line.substr(0, end), list, i + 1),
                       data_detail::path_inside(root, line.substr(next), list, i + 1)});
@@ -82,11 +99,16 @@ OCELLUS_FN Sample SegmentationFolder::get(Index i) const {
     throw FileError(pair.mask, "the mask has (height, width) " + sample.mask.size().str() + ", its picture " +
                                    pair.image + " has " + sample.image.size().str());
   }
-  const Index count = static_cast<Index>(classes_.size());
+  const Index count = static_cast<Index>(class_of_.size());
+  std::uint8_t* pixels = sample.mask.writable();
   for (Index y = 0; y < sample.mask.height(); ++y) {
-    const std::uint8_t* row = sample.mask.row(y);
+    std::uint8_t* row = pixels + y * sample.mask.stride();
     for (Index x = 0; x < sample.mask.width(); ++x) {
-      if (row[x] < count || row[x] == ignore_index_) continue;
+      if (row[x] == ignore_index_) continue;
+      if (row[x] < count) {
+        row[x] = static_cast<std::uint8_t>(class_of_[row[x]]);
+        continue;
+      }
       throw FileError(
           pair.mask,
           "pixel (" + std::to_string(y) + ", " + std::to_string(x) + ") has the class id " + std::to_string(row[x]) +

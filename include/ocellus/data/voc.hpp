@@ -8,7 +8,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <set>
 #include <string>
 #include <string_view>
@@ -23,6 +22,7 @@
 #include <ocellus/data/folder.hpp>
 #include <ocellus/io/file.hpp>
 #include <ocellus/io/folder.hpp>
+#include <ocellus/io/json.hpp>
 #include <ocellus/io/limits.hpp>
 
 namespace ocellus {
@@ -46,7 +46,7 @@ inline VocAnnotation parse_voc(const Bytes& text, const std::string& file, const
   }
   pugi::xml_document document;
   const pugi::xml_parse_result parsed =
-      document.load_buffer(text.data(), text.size(), pugi::parse_minimal | pugi::parse_escapes);
+      document.load_buffer(text.data(), text.size(), pugi::parse_minimal | pugi::parse_escapes | pugi::parse_cdata);
   if (!parsed) throw FileError(file, std::string("not valid XML: ") + parsed.description(), parsed.offset);
   const pugi::xml_node root = document.child("annotation");
   if (!root) throw FileError(file, "is no annotation of Pascal VOC: there is no <annotation>");
@@ -57,7 +57,8 @@ inline VocAnnotation parse_voc(const Bytes& text, const std::string& file, const
   const auto text_of = [&](const pugi::xml_node& parent, const char* name) {
     const pugi::xml_node node = parent.child(name);
     if (!node) fail(parent, std::string("<") + parent.name() + "> has no <" + name + ">");
-    std::string value = node.child_value();
+    std::string value;  // in pieces, where there is CDATA or a comment
+    for (const pugi::xml_node& piece : node.children()) value += piece.value();
     const std::size_t begin = value.find_first_not_of(" \t\r\n");
     if (begin == std::string::npos) return std::string();
     return value.substr(begin, value.find_last_not_of(" \t\r\n") + 1 - begin);
@@ -80,7 +81,12 @@ inline VocAnnotation parse_voc(const Bytes& text, const std::string& file, const
   for (const pugi::xml_node& object : root.children("object")) {
     VocObject& made = annotation.objects.emplace_back();
     made.name = text_of(object, "name");
-    made.difficult = std::strcmp(object.child_value("difficult"), "1") == 0;
+    if (object.child("difficult")) {
+      const std::string difficult = text_of(object, "difficult");
+      made.difficult = difficult == "1";
+      if (!made.difficult && difficult != "0")
+        fail(object, "<difficult>: expected 0 or 1, got " + io_detail::shown(difficult));
+    }
     if (made.name.empty()) fail(object, "an object has no name");
     const pugi::xml_node box = object.child("bndbox");
     if (!box) fail(object, "<object> has no <bndbox>");
@@ -96,7 +102,8 @@ inline VocAnnotation parse_voc(const Bytes& text, const std::string& file, const
 // and from 0 by most tools that write the format). Class names come from `options`, classes.txt or all annotations in
 // sorted order. Throws FileError.
 inline DetectionData read_voc(const std::string& root, const std::string& split, const DatasetOptions& options) {
-  const std::string list = root + "/ImageSets/Main/" + split + ".txt", folder = root + "/Annotations";
+  const std::string list = root + "/ImageSets/Main/" + split + ".txt", folder = root + "/Annotations",
+                    pictures = root + "/JPEGImages";
   const auto read = [](const std::string& file) { return data_detail::parse_voc(read_file(file), file); };
   DetectionData data;
   data.classes = options.classes.empty() ? data_detail::class_file(root) : options.classes;
@@ -116,18 +123,21 @@ inline DetectionData read_voc(const std::string& root, const std::string& split,
     const data_detail::VocAnnotation annotation = read(file);
     AnnotatedPicture& picture = data.pictures.emplace_back();
     picture.size = annotation.size;
-    std::string picture_name = name + ".jpg";
-    for (const char* suffix : {".jpeg", ".png", ".bmp", ".JPG"}) {
-      if (!is_file(root + "/JPEGImages/" + picture_name) && is_file(root + "/JPEGImages/" + name + suffix))
-        picture_name = name + suffix;
+    std::string picture_name;
+    for (const char* suffix : {".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG", ".BMP"}) {
+      if (picture_name.empty() && is_file(pictures + "/" + name + suffix)) picture_name = name + suffix;
     }
-    picture.path = data_detail::path_inside(root + "/JPEGImages", picture_name, list, i + 1);
+    if (picture_name.empty()) {
+      throw FileError(list, "line " + std::to_string(i + 1) + ": there is no picture " + io_detail::shown(name, 400) +
+                                " in " + pictures + " (.jpg, .jpeg, .png, .bmp, or these in capitals)");
+    }
+    picture.path = data_detail::path_inside(pictures, picture_name, list, i + 1);
     for (std::size_t o = 0; o < annotation.objects.size(); ++o) {
       const data_detail::VocObject& given = annotation.objects[o];
       ObjectBox object;
       object.label = data_detail::class_of(data, given.name);
       object.difficult = given.difficult;
-      const std::string where = "object " + std::to_string(o + 1) + " (" + given.name + ")";
+      const std::string where = "object " + std::to_string(o + 1) + " (" + io_detail::shown(given.name) + ")";
       if (object.label < 0) throw FileError(file, where + " is no class of the model");
       data_detail::add_object(data, object, given.edges, file, where);
     }

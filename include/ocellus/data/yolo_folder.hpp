@@ -1,6 +1,6 @@
 // YOLO's text labels: beside every picture images/…/name.jpg a file labels/…/name.txt with one object a line, "class
 // x y width height", the centre and the sides as shares of the picture; or "class x1 y1 x2 y2 x3 y3 …", a polygon, of
-// which the box is taken. A picture without such a file has no objects.
+// which the box is taken. A picture without such a file has no objects; a file without its picture is reported.
 #pragma once
 
 #include <string>
@@ -10,8 +10,8 @@
 
 namespace ocellus {
 
-// Reads the header of every picture for its size. Throws FileError for a line that is none of the two, a class that
-// does not exist, and shares that are no shares; UsageError if neither the caller nor classes.txt in `root` names the
+// Reads the header of every picture for its size. Subfolders are not read. Throws FileError for a line that is none of the two, a class that
+// does not exist, shares that are no shares, and names in classes.txt that are none of `options.classes`; UsageError if neither the caller nor classes.txt in `root` names the
 // classes.
 DetectionData read_yolo_folder(const std::string& root, const std::string& images, const std::string& labels,
                                const DatasetOptions& options = {});
@@ -33,6 +33,7 @@ YoloPlace find_yolo_folder(const std::string& folder, const std::string& split);
 #include <vector>
 
 #include <ocellus/core/error.hpp>
+#include <ocellus/core/log.hpp>
 #include <ocellus/data/class_folder.hpp>
 #include <ocellus/io/folder.hpp>
 #include <ocellus/vision/image_file.hpp>
@@ -50,8 +51,8 @@ OCELLUS_FN YoloPlace find_yolo_folder(const std::string& folder, const std::stri
   return {};
 }
 
-OCELLUS_FN void add_yolo_object(DetectionData& data, const std::string& line, const std::string& file,
-                                std::size_t number) {
+OCELLUS_FN void add_yolo_object(DetectionData& data, const ClassNumbers& numbers, const std::string& line,
+                                const std::string& file, std::size_t number) {
   const std::string where = "line " + std::to_string(number);
   std::vector<double> values;
   for (std::size_t at = line.find_first_not_of(" \t"); at != std::string::npos;) {
@@ -64,20 +65,20 @@ OCELLUS_FN void add_yolo_object(DetectionData& data, const std::string& line, co
     throw FileError(file, where + ": expected \"class x y width height\" or the corners of a polygon, got " +
                               std::to_string(values.size()) + " numbers");
   }
-  const auto classes = static_cast<double>(data.classes.size());
+  const auto classes = static_cast<double>(numbers.class_of.size());
   if (!(values[0] >= 0 && values[0] < classes) || values[0] != static_cast<double>(static_cast<Index>(values[0]))) {
     throw FileError(file, where + ": the class is " + line.substr(0, line.find_first_of(" \t")) + "; there are " +
-                              std::to_string(data.classes.size()) + " classes, from 0 on");
+                              std::to_string(numbers.class_of.size()) + " classes, from 0 on");
   }
   for (std::size_t i = 1; i < values.size(); ++i) {
     constexpr double slack = 0.01;  // of tools that round to a pixel
     if (!(values[i] >= -slack && values[i] <= 1 + slack)) {
-      throw FileError(file, where + ": " + std::to_string(values[i]) +
+      throw FileError(file, where + ": " + shown_number(values[i]) +
                                 " is no share of the picture, from 0 to 1; were these pixels?");
     }
   }
   ObjectBox object;
-  object.label = static_cast<Index>(values[0]);
+  object.label = numbers.class_of[static_cast<std::size_t>(values[0])];
   double edges[4] = {values[1] - values[3] / 2, values[2] - values[4] / 2, values[1] + values[3] / 2,
                      values[2] + values[4] / 2};
   if (polygon) {
@@ -100,25 +101,45 @@ OCELLUS_FN void add_yolo_object(DetectionData& data, const std::string& line, co
 OCELLUS_FN DetectionData read_yolo_folder(const std::string& root, const std::string& images, const std::string& labels,
                                           const DatasetOptions& options) {
   DetectionData data;
-  data.classes = options.classes.empty() ? data_detail::class_file(root) : options.classes;
+  const data_detail::ClassNumbers numbers = data_detail::class_numbers(root, {.classes = options.classes});
+  data.classes = numbers.names;
   if (data.classes.empty()) {
     throw UsageError(
         root +
         ": the names of the classes are not known; give them (--classes a,b,c) or write them to classes.txt, one per line");
   }
+  const std::vector<std::string> label_files = data_detail::files_in(labels);
+  std::vector<bool> claimed(label_files.size(), false);
   for (const std::string& name : data_detail::files_in(images)) {
     if (!data_detail::looks_like_picture(name)) continue;
     AnnotatedPicture& picture = data.pictures.emplace_back();
     picture.path = images + "/" + name;
     picture.size = read_image_size(picture.path);
-    const std::string file = labels + "/" + name.substr(0, name.rfind('.')) + ".txt";
-    if (!is_file(file)) continue;
+    // By name and not by asking for the file, which some file systems would find in other case.
+    const std::string label_name = name.substr(0, name.rfind('.')) + ".txt", file = labels + "/" + label_name;
+    const auto place = std::lower_bound(label_files.begin(), label_files.end(), label_name);
+    if (place == label_files.end() || *place != label_name) continue;
+    claimed[static_cast<std::size_t>(place - label_files.begin())] = true;
     const std::vector<std::string> lines = data_detail::lines_of(file);
     for (std::size_t i = 0; i < lines.size(); ++i) {
-      if (!lines[i].empty()) data_detail::add_yolo_object(data, lines[i], file, i + 1);
+      if (!lines[i].empty()) data_detail::add_yolo_object(data, numbers, lines[i], file, i + 1);
     }
   }
-  if (data.pictures.empty()) throw FileError(images, "there are no pictures (.jpg, .jpeg, .png, .bmp)");
+  if (data.pictures.empty()) {
+    throw FileError(images, std::string("there are no pictures (.jpg, .jpeg, .png, .bmp)") +
+                                (data_detail::folders_in(images).empty() ? "" : "; subfolders are not read"));
+  }
+  std::vector<std::string> orphans;
+  for (std::size_t i = 0; i < label_files.size(); ++i) {
+    // Tools for labelling write the names of the classes here.
+    if (!claimed[i] && label_files[i].ends_with(".txt") && label_files[i] != "classes.txt") {
+      orphans.push_back(label_files[i]);
+    }
+  }
+  if (!orphans.empty()) {
+    log(LogLevel::warning, labels + ": label files without a picture of the same name, also in case, are ignored: " +
+                               std::to_string(orphans.size()) + ", the first: " + orphans[0]);
+  }
   return data;
 }
 

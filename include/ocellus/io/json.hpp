@@ -23,7 +23,10 @@ namespace ocellus {
 
 namespace io_detail {
 struct JsonDocument;
-}
+// A text from a file as errors show it: in quotes, on one line, escaped, what is no UTF-8 replaced, shortened to
+// `longest` bytes.
+std::string shown(std::string_view text, std::size_t longest = 60);
+}  // namespace io_detail
 
 // One element of a document and a share in the document. Copies are cheap; reading is safe from several threads.
 class Json {
@@ -215,10 +218,10 @@ struct JsonSpan {
   std::uint32_t count;
 };
 
-// A text from a file as errors show it: on one line, escaped, shortened.
-OCELLUS_COLD OCELLUS_FN std::string shown(std::string_view text) {
-  constexpr std::size_t longest = 60;
+OCELLUS_COLD OCELLUS_FN std::string shown(std::string_view text, std::size_t longest) {
   if (text.size() <= longest) return JsonWriter().value(text).str();
+  // Not inside of a character, which has four bytes at most.
+  for (int i = 0; i < 3 && (static_cast<unsigned char>(text[longest]) & 0xc0) == 0x80; ++i) --longest;
   return JsonWriter().value(text.substr(0, longest)).str() + "...";
 }
 
@@ -596,6 +599,9 @@ OCELLUS_COLD OCELLUS_FN void Json::expected(const std::string& what) const {
     given = io_detail::shown(document_->characters(document_->nodes[node_].span));
   } else if (!is_array() && !is_object()) {
     given = JsonWriter().value(*this).str();
+    // What makes 60.0 none; an integer that is too large, and -0, are numbers, too, but were written without it.
+    const bool whole = kind() == Kind::number && given.find_first_of(".e-") == std::string::npos;
+    if (whole && document_->nodes[node_].number < 0x1p53) given += ".0";
   }
   fail("expected " + what + ", got " + given);
 }

@@ -419,8 +419,8 @@ class TorchFile {
   // The names that Module.state_dict() gives: own parameters, own buffers, children.
   void add_module(Id module, const std::string& prefix, int depth) {
     const auto refuse = [&](const std::string& why) {
-      const std::string where = prefix.empty() ? "" : shown(prefix.substr(0, prefix.size() - 1)) + ", ";
-      fail(module, "the module " + where + pickle_->describe(module) + ", " + why);
+      const std::string name = prefix.empty() ? "" : " " + shown(prefix.substr(0, prefix.size() - 1));
+      fail(module, "the module" + name + ", " + pickle_->describe(module) + ", " + why);
     };
     if (depth >= limits_.module_depth) refuse("is nested deeper than Limits::module_depth, or in itself");
     const Id state = pickle_->state(module);

@@ -1,6 +1,6 @@
 // Zip archives (PKWARE APPNOTE 6.3.10) with stored or deflated entries, ZIP64 included: what .npz files are made of.
-// The reader is strict: entries lie one after the other before the directory, both descriptions of an entry agree,
-// names are unique.
+// The reader is strict: entries lie one after the other before the directory, names are unique, both descriptions of an
+// entry agree (name, method, CRC-32, sizes; of the last two the one beside the data may say that they follow it).
 #pragma once
 
 #include <cstdint>
@@ -134,19 +134,42 @@ OCELLUS_FN void read_zip64_fields(ByteReader& reader, std::uint64_t extra_bytes,
   reader.seek(end);
 }
 
-// The local header repeats the name; the data follows it.
+// The local header repeats what the directory says; the data follows it.
 OCELLUS_FN void find_zip_data(ByteReader& reader, std::uint64_t local, const ZipDirectory& directory, ZipEntry& entry) {
   reader.seek(local);
   if (reader.little_endian<std::uint32_t>("a local header") != zip_local) {
     reader.fail_at(local, "no entry begins where the directory says for " + io_detail::shown(entry.name));
   }
-  reader.take(22, "a local header");
+  reader.take(2, "a local header");  // version
+  const unsigned flags = reader.little_endian<std::uint16_t>("a local header");
+  const unsigned method = reader.little_endian<std::uint16_t>("a local header");
+  reader.take(4, "a local header");  // time and date
+  ZipEntry own;
+  own.crc = reader.little_endian<std::uint32_t>("a local header");
+  own.packed = reader.little_endian<std::uint32_t>("a local header");
+  own.size = reader.little_endian<std::uint32_t>("a local header");
   const auto name_bytes = reader.little_endian<std::uint16_t>("a local header");
   const auto extra_bytes = reader.little_endian<std::uint16_t>("a local header");
   if (reader.text(name_bytes, "an entry's name") != entry.name) {
     reader.fail_at(local, "the entry is not " + io_detail::shown(entry.name) + " as the directory says");
   }
-  reader.take(extra_bytes, "an extra field");
+  constexpr unsigned sizes_follow = 8;  // the data, in a descriptor
+  const bool wide = (flags & sizes_follow) == 0 && (own.packed == 0xffffffff || own.size == 0xffffffff);
+  if (wide) {
+    std::uint64_t no_offset = 0;
+    read_zip64_fields(reader, extra_bytes, own, no_offset);
+  } else {
+    reader.take(extra_bytes, "an extra field");
+  }
+  const auto agree = [&](bool same, const char* what) {
+    if (!same) reader.fail_at(local, "the directory says another " + (what + (" of " + io_detail::shown(entry.name))));
+  };
+  agree(method == (entry.deflated ? 8u : 0u), "method");
+  if ((flags & sizes_follow) == 0) {
+    agree(own.crc == entry.crc, "CRC-32");
+    agree(own.packed == entry.packed, "packed size");
+    agree(own.size == entry.size, "size");
+  }
   entry.begin = reader.offset();
   const std::optional<std::uint64_t> end = checked_add(entry.begin, entry.packed);
   if (!end || *end > directory.begin) {
