@@ -134,13 +134,15 @@ TEST_CASE("segmentation folder: values become those of the model's classes by th
   CHECK(values({"road", "void", "sky"}, -1) == std::vector<int>{0, 1});
   CHECK(values({"road", "sky"}, 2) == std::vector<int>{0, 2});  // what is ignored needs no class
   CHECK(values({"sky", "void", "car", "road"}, 2) == std::vector<int>{3, 2});
-  CHECK(contains(error_of([&] { values({"road", "sky"}, 255); }), "classes.txt: its names \"sky\", \"road\", \"void\""));
+  CHECK(contains(error_of([&] { values({"road", "sky"}, 255); }),
+                 "classes.txt: its names \"sky\", \"road\", \"void\""));
   CHECK(contains(error_of([&] { values({"car", "sky", "road"}, 2); }),
                  "\"road\" would get the value 2 in the masks, which is the ignored one"));
   std::vector<std::string> many(300);
   for (std::size_t i = 0; i < many.size(); ++i) many[i] = std::to_string(i);
   many[1] = "sky", many[2] = "void", many[299] = "road";
-  CHECK(contains(error_of([&] { values(many, -1); }), "\"road\" would get the value 299 in the masks, which hold 8 bits"));
+  CHECK(contains(error_of([&] { values(many, -1); }),
+                 "\"road\" would get the value 299 in the masks, which hold 8 bits"));
   many[299] = "ways";
   const std::string long_list = error_of([&] { values(many, -1); });
   CHECK_MESSAGE(contains(long_list, "\"sky\", \"void\", \"3\""), long_list);
@@ -200,7 +202,8 @@ TEST_CASE("IDX folder") {
   CHECK(contains(error_of([&] { open_classification(folder.str(), "test", {.classes = {"0", "1", "2", "3", "4"}}); }),
                  "classes.txt: its names \"zero\", \"one\""));
   folder.write("classes.txt", "zero\none\n");
-  CHECK(contains(error_of([&] { open_classification(folder.str(), "test", {.classes = {"zero", "one", "a", "b", "c"}}); }),
+  const DatasetOptions five{.classes = {"zero", "one", "a", "b", "c"}};
+  CHECK(contains(error_of([&] { open_classification(folder.str(), "test", five); }),
                  "a label is 4; there are 2 classes"));
   fs::remove(folder / "classes.txt");
   folder.write("t10k-labels-idx1-ubyte", big_endian({0x801, 1}) + std::string("\4", 1));

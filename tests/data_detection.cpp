@@ -172,7 +172,8 @@ TEST_CASE("COCO: what is refused") {
       {coco("[" + annotation("1", "[1, 2, 3]") + "]"), "annotations[0].bbox: must be [x, y, width, height]"},
       {coco("[" + annotation("1", "[1, 2, -3, 4]") + "]"), "annotations[0].bbox: has a negative width or height"},
       {coco("[" + annotation("1", "[1, 2, 3, -1e-9]") + "]"), "has a negative width or height"},
-      {coco("[" + annotation("1", "[1e300, 2, 3, 4]") + "]"), "annotations[0].bbox: the box (1e+300, 2, 1e+300, 6) has an edge that is no number"},
+      {coco("[" + annotation("1", "[1e300, 2, 3, 4]") + "]"),
+       "annotations[0].bbox: the box (1e+300, 2, 1e+300, 6) has an edge that is no number"},
       {coco("[" + annotation("1", "[1, 2, 1e8, 4.25]") + "]"), "the box (1, 2, 1e+08, 6.25) has an edge"},
       {coco("[" + annotation("1", "[NaN, 2, 3, 4]") + "]"), "not valid JSON"},
       {coco("[" + annotation("1", "[1, 2, 3, 1e999]") + "]"), "not valid JSON"},
@@ -434,10 +435,11 @@ TEST_CASE("Pascal VOC: spaces around <difficult>, none at all, texts in CDATA an
   Folder folder;
   folder.picture("JPEGImages/a.png");
   folder.text("ImageSets/Main/train.txt", "a\n");
-  folder.text("Annotations/a.xml", voc(voc_object(" <![CDATA[cat & <dog>]]> ", {"1", "<!-- one -->1", "9", "9"}, " 1\n") +
-                                       voc_object("b<!-- -->ir<![CDATA[d]]>s", {"1", "1", "9", "9"}, "\t0 ") +
-                                       "<object><name>ant</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"
-                                       "<ymax>9</ymax></bndbox></object>"));
+  folder.text("Annotations/a.xml",
+              voc(voc_object(" <![CDATA[cat & <dog>]]> ", {"1", "<!-- one -->1", "9", "9"}, " 1\n") +
+                  voc_object("b<!-- -->ir<![CDATA[d]]>s", {"1", "1", "9", "9"}, "\t0 ") +
+                  "<object><name>ant</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+                  "</object>"));
   const auto set = open_detection(folder / "", "train", {.voc = read_voc});
   CHECK(set->classes() == std::vector<std::string>{"ant", "birds", "cat & <dog>"});
   const std::vector<ObjectBox>& boxes = set->picture(0).boxes;

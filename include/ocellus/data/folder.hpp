@@ -38,7 +38,7 @@ std::vector<std::string> class_file(const std::string& root);
 
 // What the numbers mean that a data folder has in the place of names.
 struct ClassNumbers {
-  std::vector<std::string> names;   // of the classes; empty if nobody names them
+  std::vector<std::string> names;      // of the classes; empty if nobody names them
   std::vector<std::int64_t> class_of;  // by the data's number; -1: the ignored one, which the classes lack
 };
 // `options.classes` or classes.txt in `root` names the classes. Where both do, the file says what the data's numbers

@@ -12,8 +12,8 @@ namespace ocellus {
 
 class SegmentationFolder : public Dataset {
  public:
-  // `root` holds `<split>.txt`, and maybe classes.txt, which is matched by name with `options.classes`. Throws FileError
-  // for a malformed list and for names that do not match, UsageError if nobody names the classes.
+  // `root` holds `<split>.txt`, and maybe classes.txt, which is matched by name with `options.classes`. Throws
+  // FileError for a malformed list and for names that do not match, UsageError if nobody names the classes.
   SegmentationFolder(const std::string& root, const std::string& split, const DatasetOptions& options = {});
   // The folder among `folder` and its only subfolder that holds the list; empty if neither does.
   static std::string find(const std::string& folder, const std::string& split);

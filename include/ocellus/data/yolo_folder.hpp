@@ -10,9 +10,9 @@
 
 namespace ocellus {
 
-// Reads the header of every picture for its size. Subfolders are not read. Throws FileError for a line that is none of the two, a class that
-// does not exist, shares that are no shares, and names in classes.txt that are none of `options.classes`; UsageError if neither the caller nor classes.txt in `root` names the
-// classes.
+// Reads the header of every picture for its size. Subfolders are not read. classes.txt in `root` is matched by name
+// with `options.classes`. Throws FileError for a line that is none of the two, a class that does not exist, shares that
+// are no shares, and names that do not match; UsageError if nobody names the classes.
 DetectionData read_yolo_folder(const std::string& root, const std::string& images, const std::string& labels,
                                const DatasetOptions& options = {});
 
