@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <ocellus/runtime/random.hpp>
+#include <ocellus/vision/boxes.hpp>
 #include <ocellus/vision/geometry.hpp>
 #include <ocellus/vision/image.hpp>
 #include <ocellus/vision/object_box.hpp>
