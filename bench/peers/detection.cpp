@@ -2,6 +2,7 @@
 //   bench_peers_detection coco FILE                evaluates; prints seconds, threads and COCO's twelve numbers as JSON
 //   bench_peers_detection letterbox FILE OUT H W   images and boxes
 //   bench_peers_detection nms FILE OUT             suppression
+//   bench_peers_detection decode FILE OUT          a network's raw maps, decoded, then suppression
 //   bench_peers_detection loss FILE OUT            terms and gradients of the training loss
 #include <algorithm>
 #include <cmath>
@@ -18,6 +19,7 @@
 #include <ocellus/io/safetensors.hpp>
 #include <ocellus/losses/detection.hpp>
 #include <ocellus/metrics/detection.hpp>
+#include <ocellus/models/yolo.hpp>
 #include <ocellus/ops/elementwise.hpp>
 #include <ocellus/ops/layout.hpp>
 #include <ocellus/runtime.hpp>
@@ -87,16 +89,32 @@ int make_letterboxes(const NamedTensors& file, NamedTensors& result, Size2 targe
   return 0;
 }
 
-// prediction.<i> (rows, 4 + classes): centre, size, scores → found.<i> (n, 7): edges, score, label, row
+NmsOptions options_of(const Json& row) {
+  return {.confidence = row.get<float>("conf_thres"),
+          .iou = row.get<float>("iou_thres"),
+          .class_agnostic = row.get<bool>("agnostic"),
+          .several_labels = row.get<bool>("multi_label"),
+          .max_detections = row.get<Index>("max_det")};
+}
+
+// (n, 7): edges, score, label, row
+Tensor table(const std::vector<Detection>& kept) {
+  const Tensor list({static_cast<Index>(kept.size()), 7});
+  float* to = list.data();
+  for (const Detection& d : kept) {
+    for (const float edge : from_box(BoxFormat::xyxy, d.box)) *to++ = edge;
+    *to++ = d.score;
+    *to++ = static_cast<float>(d.label);
+    *to++ = static_cast<float>(d.row);
+  }
+  return list;
+}
+
+// prediction.<i> (rows, 4 + classes): centre, size, scores → found.<i>, a table
 int suppress(const NamedTensors& file, NamedTensors& result) {
   const Json cases = Json::parse(file.metadata.at("cases"), "cases");
   for (Index i = 0; i < cases.size(); ++i) {
-    const Json row = cases.at(i);
-    const NmsOptions options{.confidence = row.get<float>("conf_thres"),
-                             .iou = row.get<float>("iou_thres"),
-                             .class_agnostic = row.get<bool>("agnostic"),
-                             .several_labels = row.get<bool>("multi_label"),
-                             .max_detections = row.get<Index>("max_det")};
+    const NmsOptions options = options_of(cases.at(i));
     const Tensor prediction(file.at("prediction." + std::to_string(i)));
     const Index width = prediction.dim(1);
     const Tensor boxes = convert_boxes(slice(prediction, 1, 0, 4), BoxFormat::cxcywh, BoxFormat::xyxy);
@@ -104,15 +122,29 @@ int suppress(const NamedTensors& file, NamedTensors& result) {
         std::move(find_detections(stack(std::vector<Tensor>{boxes}),
                                   stack(std::vector<Tensor>{slice(prediction, 1, 4, width)}), options)
                       .front());
-    const Tensor list({static_cast<Index>(found.kept.size()), 7});
-    float* to = list.data();
-    for (const Detection& d : found.kept) {
-      for (const float edge : from_box(BoxFormat::xyxy, d.box)) *to++ = edge;
-      *to++ = d.score;
-      *to++ = static_cast<float>(d.label);
-      *to++ = static_cast<float>(d.row);
+    result.add("found." + std::to_string(i), table(found.kept));
+  }
+  return 0;
+}
+
+// map.<i>.<stride> (1, H, W, 4 · bins + classes) → found.<i>, a table whose rows are those of all places, and likely.<i>, the same of
+// only those places that the confidence leaves
+int decode(const NamedTensors& file, NamedTensors& result) {
+  const Json cases = Json::parse(file.metadata.at("cases"), "cases");
+  const NoGrad no_grad;
+  for (Index i = 0; i < cases.size(); ++i) {
+    const NmsOptions options = options_of(cases.at(i));
+    std::vector<Tensor> maps;
+    for (const Index stride : Features::strides) {
+      maps.emplace_back(file.at("map." + std::to_string(i) + "." + std::to_string(stride)));
     }
-    result.add("found." + std::to_string(i), list);
+    const Index bins = cases.at(i).get<Index>("bins");
+    const yolo::Head head(64, 128, 256, maps[0].dim(3) - 4 * bins, bins, false);
+    const BoxCandidates all = head.decode(maps), likely = head.decode(maps, options.confidence);
+    const std::vector<Detections> found = find_detections(all.boxes, all.scores, options),
+                                  again = find_detections(likely.boxes, likely.scores, options);
+    result.add("found." + std::to_string(i), table(found[0].kept));
+    result.add("likely." + std::to_string(i), table(again[0].kept));
   }
   return 0;
 }
@@ -163,6 +195,7 @@ int main(int count, char** arguments) {
       if (command == "letterbox" && count == 6)
         status = make_letterboxes(file, result, {std::stoll(arguments[4]), std::stoll(arguments[5])});
       if (command == "nms") status = suppress(file, result);
+      if (command == "decode") status = decode(file, result);
       if (command == "loss") status = lose(file, result);
       if (status == 0) {
         write_safetensors(arguments[3], result);
@@ -174,6 +207,6 @@ int main(int count, char** arguments) {
     return 1;
   }
   std::fprintf(stderr,
-               "usage: bench_peers_detection coco FILE | letterbox FILE OUT H W | nms FILE OUT | loss FILE OUT\n");
+               "usage: bench_peers_detection coco FILE | letterbox FILE OUT H W | nms FILE OUT | decode FILE OUT | loss FILE OUT\n");
   return 2;
 }

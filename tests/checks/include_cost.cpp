@@ -20,6 +20,7 @@ namespace {
 
 constexpr double tolerance = 1.15;
 constexpr int repeats = 5;
+constexpr int most_turns = 3;
 // The limits of whole programs are seconds of a machine that compiles the reference in this time; elsewhere, or under
 // another load, they are scaled by what the reference takes beside them.
 constexpr double reference_seconds = 0.284;
@@ -151,23 +152,39 @@ int main(int count, char** arguments) {
     std::fflush(stdout);
   };
 
-  const Cost reference = measure({"string", "vector", "memory", "span"}, true);
+  const std::vector<std::string> reference_headers = {"string", "vector", "memory", "span"};
+  const Cost reference = measure(reference_headers, true);
   if (!reference.compiled) {
     std::printf("the compiler %s does not compile the reference file\n", arguments[1]);
     return 1;
   }
   std::printf("%-32s %7.2f s %6.0f MB\n", "reference", reference.seconds, reference.megabytes);
+  // What a row uses, by the reference beside it. Other work on the machine only ever adds: what is over its limit is
+  // measured again.
+  const auto least = [&](double limit, bool known, const auto& use) {
+    double used = use(measure(reference_headers, true).seconds);
+    for (int turn = 1; turn < most_turns && used > limit && !known; ++turn)
+      used = std::min(used, use(measure(reference_headers, true).seconds));
+    return used;
+  };
   for (const Row& row : rows) {
     if (!std::all_of(row.headers.begin(), row.headers.end(), exists)) continue;
-    const Cost cost = measure(row.headers, row.split);
-    judge(row.name, cost, cost.seconds / reference.seconds, row.budget, "x ref", row.known);
+    Cost cost;
+    const double used = least(tolerance * row.budget, row.known, [&](double beside) {
+      cost = measure(row.headers, row.split);
+      return cost.compiled ? cost.seconds / beside : 0;
+    });
+    judge(row.name, cost, used, row.budget, "x ref", row.known);
   }
   for (const ProgramRow& row : programs) {
     if (!exists("ocellus/pipeline.hpp")) continue;
-    const double beside = measure({"string", "vector", "memory", "span"}, true).seconds;
-    const Cost cost = compile(command(programs_folder + "/" + row.file, row.split), log);
-    const double seconds = cost.seconds * reference_seconds / beside;
-    judge(row.name, cost, std::max(seconds / row.seconds, cost.megabytes / row.megabytes), 1, "limit", row.known);
+    Cost cost;
+    const double used = least(tolerance, row.known, [&](double beside) {
+      cost = compile(command(programs_folder + "/" + row.file, row.split), log);
+      const double seconds = cost.seconds * reference_seconds / beside;
+      return cost.compiled ? std::max(seconds / row.seconds, cost.megabytes / row.megabytes) : 0;
+    });
+    judge(row.name, cost, used, 1, "limit", row.known);
   }
   std::printf("%d rows not as expected (tolerance %.2f)\n", over, tolerance);
   return over == 0 ? 0 : 1;

@@ -1,4 +1,4 @@
-"""Compares letterbox, suppression and training loss of detection with the reference's for many random cases."""
+"""Compares letterbox, suppression, decoding and training loss of detection with the reference's for many random cases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 
 from .files import write_safetensors
-from .golden_detection import BINS, CLASSES, STRIDES, LossReference, draw_predictions
+from .golden_detection import BINS, CLASSES, NEAR, STRIDES, LossReference, draw_predictions
 from .vision_models import load_torchvision
 
 Arrays = dict[str, np.ndarray]
@@ -93,6 +93,84 @@ def suppression(options: argparse.Namespace) -> bool:
     return wrong == 0 and worst <= 1e-3
 
 
+def _undecided(decoded: torch.Tensor, case: dict) -> torch.Tensor:
+    """Places with a score, or with an overlap with an earlier candidate, so near to its threshold that rounding
+    decides."""
+    from ultralytics.utils.metrics import box_iou
+    from ultralytics.utils.ops import xywh2xyxy
+
+    scores = decoded[0, 4:].double()
+    candidates = torch.where(scores.amax(0) > case["conf_thres"])[0]
+    boxes = xywh2xyxy(decoded[0, :4].T.double())[candidates]
+    near = ((box_iou(boxes, boxes) - case["iou_thres"]).abs() < NEAR).triu(1).any(0)
+    return torch.cat([torch.where(((scores - case["conf_thres"]).abs() < NEAR).any(0))[0], candidates[near]])
+
+
+def decoding(options: argparse.Namespace) -> bool:
+    """The reference's raw maps of random networks and pictures, decoded and suppressed: the same places and classes,
+    boxes within 1e-3 pixels, whether all places are decoded or only the likely ones. All logits of classes are moved so
+    that 50 to 1000 places pass, but for places of which rounding would decide: those get none."""
+    from ultralytics.utils.nms import non_max_suppression
+
+    from .yolo_models import make_config, make_model, raw_maps
+
+    generator = np.random.default_rng(options.seed)
+    models = [make_model(make_config(name, labels), options.seed) for name, labels in (("yolov8n", 80), ("yolo11n", 7))]
+    inputs: Arrays = {}
+    cases: list[dict] = []
+    expected: list[tuple[np.ndarray, np.ndarray]] = []
+    candidates = 0
+    while len(cases) < options.count:
+        head = (model := models[len(cases) % len(models)]).model[-1]
+        height, width = 32 * generator.integers(7, 15, 2)
+        picture = random_image(generator, height, width).transpose(2, 0, 1)[None] / np.float32(255)
+        confidence, iou = float(generator.uniform(0.05, 0.6)), float(generator.uniform(0.3, 0.8))
+        flags = {name: bool(generator.integers(2)) for name in ("agnostic", "multi_label")}
+        case = {"conf_thres": confidence, "iou_thres": iou, "max_det": int(generator.integers(20, 1000)), **flags}
+        with torch.inference_mode():
+            maps = raw_maps(model, torch.from_numpy(picture))
+            best = torch.cat([logits[0, 4 * head.reg_max :].amax(0).flatten() for logits in maps])
+            wanted = int(generator.integers(60, min(1300, len(best) - 1)))
+            edge = best.sort(descending=True).values[wanted - 1 : wanted + 1].mean()
+            boxes, scores = torch.cat([logits.flatten(2) for logits in maps], 2).split((4 * head.reg_max, head.nc), 1)
+            # As far apart as leaves the best one a score below 1, where all would be equal.
+            scores = (scores - edge) * 5 / (best.max() - edge) + np.log(confidence / (1 - confidence))
+
+            def decode(scores: torch.Tensor) -> torch.Tensor:
+                return head._inference({"boxes": boxes, "scores": scores, "feats": maps})
+
+            scores[:, :, _undecided(decode(scores), case)] = -20
+            decoded = decode(scores)
+            passing = int((decoded[0, 4:].amax(0) > confidence).sum())
+            if not 50 <= passing <= 1000:
+                continue
+            with mock.patch.dict(sys.modules):
+                sys.modules.pop("torchvision", None)
+                found, index = non_max_suppression(decoded.clone(), max_time_img=1000, return_idxs=True, **case)
+            joined = torch.cat([boxes, scores], 1).split([logits[0, 0].numel() for logits in maps], 2)
+            maps = [part.view_as(logits) for part, logits in zip(joined, maps)]
+        candidates += passing
+        for stride, logits in zip(STRIDES, maps):
+            inputs[f"map.{len(cases)}.{stride}"] = logits.permute(0, 2, 3, 1).numpy()
+        cases.append({**case, "bins": head.reg_max})
+        expected.append((found[0].numpy(), index[0].reshape(-1).numpy()))
+    ours = _run(options.program, "decode", inputs, {"cases": json.dumps(cases)})
+    kept, wrong, worst = 0, 0, 0.0
+    for i, (theirs, places) in enumerate(expected):
+        mine, likely = ours[f"found.{i}"], ours[f"likely.{i}"]
+        kept += len(places)
+        same = len(mine) == len(places) == len(likely) and (mine[:, 6] == places).all()
+        same = same and (mine[:, 5] == theirs[:, 5]).all() and (likely[:, 5] == theirs[:, 5]).all()
+        wrong += not same
+        for found in (mine, likely) if same and len(places) else ():
+            worst = max(worst, float(np.abs(found[:, :4] - theirs[:, :4]).max()))
+    print(
+        f"decoding: {len(cases)} cases, {candidates} places pass, {kept} boxes kept: "
+        f"{wrong} cases differ, boxes by {worst:.2g} pixels"
+    )
+    return wrong == 0 and worst <= 1e-3
+
+
 def loss(options: argparse.Namespace) -> bool:
     """Terms and gradients within 1e-5 of their largest value. Cases in which the reference's answer depends on an order
     that it does not define are drawn again."""
@@ -148,12 +226,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ocellus-detection-parity", description=__doc__)
     parser.add_argument("--program", required=True, help="bench_peers_detection")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, help="cases of each kind (default 50, 200 and 50)")
+    parser.add_argument("--count", type=int, help="cases of each kind (default 50, 200, 200 and 50)")
     options = parser.parse_args(arguments)
     load_torchvision()
     torch.set_num_threads(1)
     passed = True
-    for compare, count in ((letterbox, 50), (suppression, 200), (loss, 50)):
+    for compare, count in ((letterbox, 50), (suppression, 200), (decoding, 200), (loss, 50)):
         passed &= compare(argparse.Namespace(**{**vars(options), "count": options.count or count}))
     return int(not passed)
 
