@@ -329,7 +329,6 @@ TEST_CASE("bad usage: exit code 2") {
       {train + "--max-steps -5", "--max-steps"},
       {train + "--batch 0", "--batch"},
       {train + "--size big", "--size"},
-      {train + "--size 16", "--size: classifier is trained further at the size of its preprocessor_config.json, (12, 12); got (16, 16)"},
       {train + "--lr 0", "--lr: a number from 1e-12 to below 1000 was expected; got '0'"},
       {train + "--lr nan", "--lr"},
       {train + "--lr inf", "--lr"},

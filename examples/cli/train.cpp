@@ -92,10 +92,6 @@ void train(Options o) {
     t.license = model.license();
     network = model.network().clone();
   }
-  if (task == Task::classify && network && !o.size.empty() && !(parse_size(o.size) == input_size(t.preprocess, parse_size(o.size)))) {
-    throw UsageError("--size: " + o.model + " is trained further at the size of its preprocessor_config.json, " +
-                     input_size(t.preprocess, 1).str() + "; got " + parse_size(o.size).str());
-  }
   if (task == Task::detect && !o.size.empty()) size_for(network ? *network : *blank_detector(o), o.size);
   const std::shared_ptr<Dataset> dataset = open_data(o, task, data_options);
   if (!o.size.empty()) {
