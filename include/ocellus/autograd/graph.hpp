@@ -2,9 +2,9 @@
 // graph anew while rules replace nodes by ordinary library calls. A node is never changed in place.
 #pragma once
 
+#include <map>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include <ocellus/autograd/call.hpp>
@@ -97,8 +97,8 @@ class GraphBuilder : public Tracer {
   std::span<const Rule> rules_;
   int depth_ = 0;  // of rules matching what rules built
   std::string path_;
-  std::unordered_map<const void*, int> id_;  // by storage
-  std::unordered_map<const void*, int> state_;
+  std::map<const void*, int> id_;  // by storage
+  std::map<const void*, int> state_;
   ModuleFrame root_{};
   std::vector<std::pair<ModuleFrame, std::string>> paths_;  // of the modules below root_
 };

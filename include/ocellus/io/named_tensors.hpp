@@ -5,7 +5,6 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -38,7 +37,7 @@ class NamedTensors {
 
  private:
   std::vector<NamedTensor> tensors_;
-  std::unordered_map<std::string, std::size_t> places_;
+  std::map<std::string, std::size_t, std::less<>> places_;
 };
 
 // The elements that begin at `offset` of `bytes`, all of which must lie inside: shared, or copied if they are not
@@ -63,7 +62,7 @@ OCELLUS_FN void NamedTensors::add(std::string name, AnyTensor tensor) {
 }
 
 OCELLUS_FN const AnyTensor* NamedTensors::find(std::string_view name) const {
-  const auto place = places_.find(std::string(name));
+  const auto place = places_.find(name);
   return place == places_.end() ? nullptr : &tensors_[place->second].tensor;
 }
 
