@@ -89,7 +89,7 @@ int main(int argc, char** argv) {
     const Training training(1, static_cast<std::uint32_t>(step));
     optimizer.set_learning_rate(rate.at(step));
     optimizer.zero_grad();
-    const Tensor loss = detection_loss(model(b.images), strides, targets_of(b), {.assignment = {.bins = bins}}).total();
+    const Tensor loss = detection_loss(model(b.images), strides, detection_targets(b.boxes), {.assignment = {.bins = bins}}).total();
     backward(loss);
     optimizer.step();
     average.update();

@@ -12,18 +12,16 @@
 #if defined(OCELLUS_VOC)
 #include <ocellus/data/voc.hpp>
 #endif
-#include <ocellus/data/loader.hpp>
 #include <ocellus/data/open_dataset.hpp>
-#include <ocellus/losses/detection.hpp>
 #include <ocellus/runtime/random.hpp>
 #include <ocellus/vision/draw.hpp>
 
 // Red cells, a white one with its dark nucleus, and a few platelets, on a light ground.
-class DrawnCells : public ocellus::DetectionSet {
+class DrawnCells : public ocellus::Dataset {
  public:
-  DrawnCells(ocellus::Index count, std::uint64_t seed)
-      : DetectionSet({.pictures = {}, .classes = {"Platelets", "RBC", "WBC"}, .category_ids = {}, .left_out = {}}), count_(count), seed_(seed) {}
+  DrawnCells(ocellus::Index count, std::uint64_t seed) : count_(count), seed_(seed) {}
 
+  const std::vector<std::string>& classes() const override { return classes_; }
   ocellus::Index size() const override { return count_; }
   std::string name(ocellus::Index i) const override { return "drawn cells " + std::to_string(i); }
   ocellus::Sample get(ocellus::Index i) const override {
@@ -54,13 +52,13 @@ class DrawnCells : public ocellus::DetectionSet {
     }
   }
 
+  std::vector<std::string> classes_ = {"Platelets", "RBC", "WBC"};
   ocellus::Index count_;
   std::uint64_t seed_;
 };
 
 struct Cells {
-  std::shared_ptr<const ocellus::Dataset> train;
-  std::shared_ptr<const ocellus::DetectionSet> val;
+  std::shared_ptr<const ocellus::Dataset> train, val;
   bool real = false;
 };
 
@@ -78,6 +76,3 @@ inline Cells open_cells() {
                  : "OCELLUS_DATA is not set: drawn cells instead of BCCD");
   return {std::make_shared<DrawnCells>(128, 1), std::make_shared<DrawnCells>(32, 2)};
 }
-
-// The boxes of a batch as the loss takes them.
-inline ocellus::Tensor targets_of(const ocellus::Batch& batch) { return ocellus::detection_targets(batch.boxes); }

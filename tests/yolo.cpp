@@ -154,13 +154,19 @@ TEST_CASE("fresh biases are the reference's: 1 for boxes, the logit of five obje
   CHECK(conv.bn.options.momentum == 0.03);
 }
 
-TEST_CASE("decoding, against the definition") {
-  const YoloV8 model(tiny<YoloV8Config>());
+// Of two pictures of 64×96 pixels and three classes.
+std::vector<Tensor> random_maps() {
   std::vector<Tensor> maps;
   for (const Index stride : Features::strides) {
     const Shape shape{2, 64 / stride, 96 / stride, 64 + 3};
     maps.push_back(random_tensor<float>(shape, static_cast<std::uint64_t>(stride), -3, 3));
   }
+  return maps;
+}
+
+TEST_CASE("decoding, against the definition") {
+  const YoloV8 model(tiny<YoloV8Config>());
+  const std::vector<Tensor> maps = random_maps();
   const NoGrad no_grad;
   const BoxCandidates c = model.head.decode(maps);
   const Index count = 8 * 12 + 4 * 6 + 2 * 3;
@@ -203,11 +209,7 @@ TEST_CASE("decoding, against the definition") {
 
 TEST_CASE("decoding what is likely is decoding all, and leaving out the rest") {
   const YoloV8 model(tiny<YoloV8Config>());
-  std::vector<Tensor> maps;
-  for (const Index stride : Features::strides) {
-    const Shape shape{2, 64 / stride, 96 / stride, 64 + 3};
-    maps.push_back(random_tensor<float>(shape, static_cast<std::uint64_t>(stride), -3, 3));
-  }
+  const std::vector<Tensor> maps = random_maps();
   const NoGrad no_grad;
   const BoxCandidates all = model.head.decode(maps);
   for (const float confidence : {1e-6f, 0.3f, 0.9f, 0.94f, 0.96f, 1.0f}) {
